@@ -1,0 +1,1 @@
+//! The kit for longshore's backends: what each of them needs and none should write again.

@@ -1,0 +1,1 @@
+//! The embedded broker of longshore: the reference backend and test double.

@@ -1,0 +1,1 @@
+//! The reliability engine of longshore: senders, workers, retries, dead letters.

@@ -1,0 +1,1 @@
+//! One API over message brokers, with one reliability policy.
