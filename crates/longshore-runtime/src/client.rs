@@ -1,0 +1,193 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_core::{
+    Broker, BrokerInfo, Clock, DEFAULT_MAX_BODY, Error, GroupName, Result, Setup, Tenant,
+    TopicName, Topology,
+};
+
+use crate::dead_letters::DeadLetters;
+use crate::sender::Sender;
+use crate::subscription::Subscribe;
+use crate::worker::WorkerBuilder;
+
+/// A connection to one broker, through any backend. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Client(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    broker: Arc<dyn Broker>,
+    setup: Setup,
+    tenant: Option<Tenant>,
+    limits: Limits,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) max_body: usize,
+    pub(crate) window: u32,
+    pub(crate) publish_timeout: Duration,
+}
+
+/// Settings of a client that belong to no policy.
+#[derive(Clone, Debug)]
+pub struct ClientBuilder {
+    broker: Arc<dyn Broker>,
+    setup: Setup,
+    tenant: Option<Tenant>,
+    limits: Limits,
+}
+
+impl ClientBuilder {
+    /// Separates this client's topics, groups, retries and dead letters from all others': the name
+    /// is put before every topic.
+    #[must_use]
+    pub fn tenant(mut self, tenant: Tenant) -> Self {
+        self.tenant = Some(tenant);
+        self
+    }
+
+    /// The largest body that is sent, in bytes. Default: 960 KiB, or the broker's own maximum where
+    /// that is smaller.
+    #[must_use]
+    pub fn max_body(mut self, bytes: usize) -> Self {
+        self.limits.max_body = bytes;
+        self
+    }
+
+    /// How many unconfirmed messages a sender has on their way. Default: 1024.
+    #[must_use]
+    pub fn window(mut self, messages: u32) -> Self {
+        self.limits.window = messages.clamp(1, 1 << 20);
+        self
+    }
+
+    /// How long a send waits for a place in the window. Default: 30 s.
+    #[must_use]
+    pub fn publish_timeout(mut self, timeout: Duration) -> Self {
+        self.limits.publish_timeout = timeout;
+        self
+    }
+
+    /// The client.
+    #[must_use]
+    pub fn build(self) -> Client {
+        let Self { broker, setup, tenant, mut limits } = self;
+        limits.max_body = limits.max_body.min(broker.info().capabilities.max_message);
+        Client(Arc::new(Inner { broker, setup, tenant, limits }))
+    }
+}
+
+impl Client {
+    /// A client of a connected broker, with the defaults. `setup` is what the broker was connected
+    /// with.
+    #[must_use]
+    pub fn new(broker: Arc<dyn Broker>, setup: Setup) -> Self {
+        Self::builder(broker, setup).build()
+    }
+
+    /// A client of a connected broker.
+    #[must_use]
+    pub fn builder(broker: Arc<dyn Broker>, setup: Setup) -> ClientBuilder {
+        let limits = Limits {
+            max_body: DEFAULT_MAX_BODY,
+            window: 1024,
+            publish_timeout: Duration::from_secs(30),
+        };
+        ClientBuilder { broker, setup, tenant: None, limits }
+    }
+
+    /// Makes or verifies topics and groups. Workers and subscriptions declare their own; this is
+    /// for topics that are only published to, and for deployments that declare ahead.
+    ///
+    /// The names are taken without the tenant, which is put before them.
+    ///
+    /// # Errors
+    /// `AlreadyExists` with a [`Drift`](longshore_core::Drift) where something exists with other
+    /// settings; `NotFound` in the mode `Verify`; whatever the connection meets.
+    pub async fn declare(&self, topology: &Topology) -> Result<()> {
+        let mut topology = topology.clone();
+        for topic in &mut topology.topics {
+            topic.name = self.full(&topic.name);
+        }
+        for group in &mut topology.groups {
+            group.topic = self.full(&group.topic);
+        }
+        self.0.broker.declare(&topology).await
+    }
+
+    /// Opens a sender to a topic that exists.
+    ///
+    /// # Errors
+    /// `NotFound` where the topic does not exist; `Config` for a name outside the grammar.
+    pub async fn sender(&self, topic: impl TryInto<TopicName, Error = Error>) -> Result<Sender> {
+        let topic = self.full(&topic.try_into()?);
+        let publisher = self.0.broker.publisher(&topic).await?;
+        Ok(Sender::new(publisher, topic, self.info().name, &self.0.limits))
+    }
+
+    /// Begins a worker: a group on a topic, a policy, and a handler.
+    pub fn worker<T, G>(&self, topic: T, group: G) -> WorkerBuilder
+    where
+        T: TryInto<TopicName, Error = Error>,
+        G: TryInto<GroupName, Error = Error>,
+    {
+        WorkerBuilder::new(self.clone(), topic.try_into(), group.try_into())
+    }
+
+    /// Begins a subscription, for programs that settle each delivery themselves.
+    pub fn subscribe<T, G>(&self, topic: T, group: G) -> Subscribe
+    where
+        T: TryInto<TopicName, Error = Error>,
+        G: TryInto<GroupName, Error = Error>,
+    {
+        Subscribe::new(self.clone(), topic.try_into(), group.try_into())
+    }
+
+    /// The dead letters of a group.
+    ///
+    /// # Errors
+    /// `Config` for a name outside the grammar.
+    pub fn dead_letters<T, G>(&self, topic: T, group: G) -> Result<DeadLetters>
+    where
+        T: TryInto<TopicName, Error = Error>,
+        G: TryInto<GroupName, Error = Error>,
+    {
+        Ok(DeadLetters::new(self.clone(), self.full(&topic.try_into()?), group.try_into()?))
+    }
+
+    /// What the backend says of itself.
+    #[must_use]
+    pub fn info(&self) -> &BrokerInfo {
+        self.0.broker.info()
+    }
+
+    /// The connection, for what this type does not cover.
+    #[must_use]
+    pub fn broker(&self) -> &Arc<dyn Broker> {
+        &self.0.broker
+    }
+
+    /// Closes the connection for all clones. Idempotent. Stop workers first: what they hold is
+    /// given back to the group.
+    ///
+    /// # Errors
+    /// Whatever the backend meets.
+    pub async fn close(&self) -> Result<()> {
+        self.0.broker.close().await
+    }
+
+    pub(crate) fn setup(&self) -> &Setup {
+        &self.0.setup
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.setup.clock
+    }
+
+    /// The topic's name with the tenant's prefix.
+    pub(crate) fn full(&self, topic: &TopicName) -> TopicName {
+        self.0.tenant.as_ref().map_or_else(|| topic.clone(), |tenant| tenant.topic(topic))
+    }
+}

@@ -1,0 +1,378 @@
+use std::any::{Any, TypeId};
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_core::policy::Ordering;
+use longshore_core::{
+    Capabilities, ConsumerSpec, Deliveries, Error, ErrorKind, Group, GroupName, LeaseKind, Policy,
+    Result, SmolStr, Source, Start, Support, TopicName, Topology,
+};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+
+use super::alarms::Alarms;
+use super::lane::Lane;
+use super::running::Running;
+use super::shard;
+use super::shared::Shared;
+use crate::client::Client;
+use crate::context;
+use crate::engine::{Book, Config, Engine, Facts};
+use crate::handler::{AnyHandler, Handler, TypedHandler};
+use crate::tally::Tally;
+
+/// The default length of a lease.
+pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(30);
+
+/// Everything about a worker but its handler. Nothing happens before
+/// [`start`](Worker::start).
+#[must_use = "a worker does nothing until it is started"]
+pub struct WorkerBuilder {
+    client: Client,
+    topic: Result<TopicName>,
+    group: Result<GroupName>,
+    policy: Policy,
+    concurrency: usize,
+    parallelism: Option<usize>,
+    prefetch: Option<u16>,
+    lease: Duration,
+    start: Start,
+    state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
+    name: Option<SmolStr>,
+}
+
+impl WorkerBuilder {
+    pub(crate) fn new(client: Client, topic: Result<TopicName>, group: Result<GroupName>) -> Self {
+        Self {
+            client,
+            topic,
+            group,
+            policy: Policy::default(),
+            concurrency: 64,
+            parallelism: None,
+            prefetch: None,
+            lease: DEFAULT_LEASE,
+            start: Start::Declared,
+            state: HashMap::new(),
+            name: None,
+        }
+    }
+
+    /// What happens to messages whose handler fails. Default: [`Policy::default`].
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Handler runs at a time. Default: 64. One keeps the order of first deliveries.
+    pub fn concurrency(mut self, runs: usize) -> Self {
+        self.concurrency = runs;
+        self
+    }
+
+    /// Tasks that the runs are spread over, so that a slow handler stalls only its share. Default:
+    /// the cores of the machine, or the concurrency where that is less.
+    pub fn parallelism(mut self, tasks: usize) -> Self {
+        self.parallelism = Some(tasks);
+        self
+    }
+
+    /// Unsettled deliveries at most, running ones included. Default: twice the concurrency, at
+    /// least 16.
+    pub fn prefetch(mut self, deliveries: u16) -> Self {
+        self.prefetch = Some(deliveries);
+        self
+    }
+
+    /// How long a delivery stays with this process without a sign of life. Default: 30 s. It is the
+    /// group's: the last declared holds for all members.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Where the group starts if it is new. Default: at its declaration.
+    pub fn start_at(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Gives every run a value, reached by its type: [`Context::state`](crate::Context::state).
+    pub fn state<T: Any + Send + Sync>(mut self, value: T) -> Self {
+        self.state.insert(TypeId::of::<T>(), Arc::new(value));
+        self
+    }
+
+    /// The handler's name in dead letters. Default: its path in the program.
+    pub fn name(mut self, name: impl AsRef<str>) -> Self {
+        self.name = Some(SmolStr::new(name));
+        self
+    }
+
+    /// A handler of decoded JSON: an async function or closure of `(T)` or `(T, Context)`. A body
+    /// that cannot be decoded is dead-lettered at once, raw, as `undecodable`.
+    pub fn json<T, H, Args>(self, handler: H) -> Worker
+    where
+        T: DeserializeOwned + Send + 'static,
+        H: TypedHandler<T, Args>,
+        Args: 'static,
+    {
+        Worker { builder: self, handler: AnyHandler::json(handler) }
+    }
+
+    /// A handler of messages as they came: an async function or closure of
+    /// `(`[`Received`](longshore_core::Received)`)` or `(Received, Context)`.
+    pub fn handle<H, Args>(self, handler: H) -> Worker
+    where
+        H: Handler<Args>,
+        Args: 'static,
+    {
+        Worker { builder: self, handler: AnyHandler::raw(handler) }
+    }
+}
+
+impl fmt::Debug for WorkerBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerBuilder")
+            .field("topic", &self.topic)
+            .field("group", &self.group)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A worker that is ready to start.
+#[derive(Debug)]
+#[must_use = "a worker does nothing until it is started"]
+pub struct Worker {
+    builder: WorkerBuilder,
+    handler: AnyHandler,
+}
+
+impl Worker {
+    /// Declares the group and starts. Resolves once it is reading: what is published from now on
+    /// reaches it.
+    ///
+    /// # Errors
+    /// `Config` for names or numbers that make no sense; `Unsupported` where the backend declares
+    /// that it lacks what the policy asks for; `AlreadyExists` where the group exists with other
+    /// settings; whatever the connection meets.
+    ///
+    /// # Cancel safety
+    /// Dropped before it is ready, nothing runs; the group may be declared.
+    pub async fn start(self) -> Result<Running> {
+        let Self { builder, handler } = self;
+        let client = builder.client.clone();
+        let topic = builder.topic?;
+        let group = builder.group?;
+        let policy = Arc::new(builder.policy);
+        let capabilities = &client.info().capabilities;
+        let concurrency = builder.concurrency;
+        let prefetch = prefetch(builder.prefetch, concurrency, capabilities)?;
+        check(&policy, builder.start, builder.lease, client.info().name, capabilities)?;
+
+        let full = client.full(&topic);
+        client
+            .broker()
+            .declare(&Topology::group(Group {
+                topic: full.clone(),
+                name: group.clone(),
+                start: builder.start,
+                lease: builder.lease,
+                dead_letters: policy.dead_letter().enabled.then(|| policy.dead_letter().retention),
+                longest_delay: policy.longest_delay(),
+            }))
+            .await?;
+
+        let isolation = capabilities.suspect_lane != Support::Unsupported
+            && capabilities.deliveries != Deliveries::Flag;
+        let facts = Arc::new(Facts {
+            topic: full.clone(),
+            group: group.clone(),
+            backend: client.info().name,
+            handler: builder.name.unwrap_or_else(|| SmolStr::new(handler.name)),
+            instance: client.setup().instance.clone(),
+            policy: policy.fingerprint(),
+        });
+        let contexts = Arc::new(context::Shared {
+            client: client.clone(),
+            topic,
+            group: group.clone(),
+            state: builder.state,
+        });
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let parallelism = builder.parallelism.unwrap_or(cores).clamp(1, concurrency);
+        let mut plan = Plan {
+            client: client.clone(),
+            handler,
+            policy,
+            contexts,
+            facts,
+            lease: builder.lease,
+            isolation,
+            stop: CancellationToken::new(),
+        };
+
+        // A lane that runs already ends with an error of the next.
+        let unfinished = plan.stop.clone().drop_guard();
+        let main = Source::Group { topic: full.clone(), group: group.clone() };
+        let mut lanes = vec![plan.lane(main, concurrency, parallelism, prefetch).await?];
+        if isolation {
+            // One at a time: what may kill the process kills nobody's neighbour.
+            let suspects = Source::Suspects { topic: full.clone(), group: group.clone() };
+            lanes.push(plan.lane(suspects, 1, 1, 1).await?);
+        }
+        tracing::info!(
+            backend = client.info().name, topic = %full, %group, concurrency, prefetch,
+            policy = plan.policy.summary(), "worker started"
+        );
+        unfinished.disarm();
+        Ok(Running::new(client, full, group, plan.stop, lanes))
+    }
+
+    /// Starts, runs until `shutdown` resolves, drains, and says what was done. For a service's
+    /// main.
+    ///
+    /// # Errors
+    /// As [`Worker::start`] and [`Running::stop`]; an error that no reconnect can mend ends it
+    /// before `shutdown` does.
+    pub async fn run_until(self, shutdown: impl Future<Output = ()>) -> Result<Tally> {
+        let running = self.start().await?;
+        tokio::select! {
+            () = shutdown => {}
+            () = running.ended() => {}
+        }
+        running.stop().await
+    }
+}
+
+/// What both lanes of a worker are made from.
+struct Plan {
+    client: Client,
+    handler: AnyHandler,
+    policy: Arc<Policy>,
+    contexts: Arc<context::Shared>,
+    facts: Arc<Facts>,
+    lease: Duration,
+    isolation: bool,
+    stop: CancellationToken,
+}
+
+/// A lane that runs: what it shares, and its loop.
+pub(super) type Started = (Arc<Shared>, tokio::task::JoinHandle<Result<()>>);
+
+impl Plan {
+    async fn lane(
+        &mut self,
+        source: Source,
+        concurrency: usize,
+        parallelism: usize,
+        prefetch: u16,
+    ) -> Result<Started> {
+        let capabilities = &self.client.info().capabilities;
+        let spec = ConsumerSpec {
+            source: source.clone(),
+            prefetch,
+            lease: self.lease,
+            instance: self.client.setup().instance.clone(),
+        };
+        let consumer: Arc<_> = self.client.broker().consumer(&spec).await?.into();
+        let config = Config {
+            policy: self.policy.clone(),
+            book: Book(self.facts.clone()),
+            concurrency,
+            lease: (capabilities.lease != LeaseKind::Connection).then_some(self.lease),
+            suspects: matches!(source, Source::Suspects { .. }),
+            isolation: self.isolation,
+            release_counted: !capabilities.release_uncounted,
+        };
+        let engine = Engine::new(config, fastrand::u64(..));
+        let alarms = Alarms { backend: self.client.info().name, source };
+        let clock = self.client.clock().clone();
+        let shared = Arc::new(Shared::new(engine, parallelism, clock, alarms));
+        let closed = CancellationToken::new();
+        let share = concurrency.div_ceil(parallelism);
+        for index in 0..parallelism {
+            tokio::spawn(shard::run(
+                shared.clone(),
+                index,
+                share,
+                self.handler.clone(),
+                self.contexts.clone(),
+                closed.clone(),
+            ));
+        }
+        let lane = Lane {
+            shared: shared.clone(),
+            consumer,
+            lease: self.lease,
+            drain: self.policy.drain(),
+            stop: self.stop.clone(),
+        };
+        let guard = closed.drop_guard();
+        let task = tokio::spawn(async move {
+            let _shards_end_with_the_lane = guard;
+            lane.run().await
+        });
+        Ok((shared, task))
+    }
+}
+
+fn prefetch(asked: Option<u16>, concurrency: usize, capabilities: &Capabilities) -> Result<u16> {
+    if concurrency == 0 || concurrency > usize::from(u16::MAX) {
+        return Err(Error::config(format!("a concurrency of {concurrency} makes no sense")));
+    }
+    let max = capabilities.max_prefetch;
+    let Some(asked) = asked else {
+        let default = u16::try_from((concurrency * 2).max(16)).unwrap_or(u16::MAX);
+        return Ok(default.min(max));
+    };
+    if asked == 0 || asked > max {
+        return Err(Error::config(format!("a prefetch is from 1 to {max}, not {asked}")));
+    }
+    Ok(asked)
+}
+
+/// A conflict between what is asked for and what the broker can do shows at start, never later.
+fn check(
+    policy: &Policy,
+    start: Start,
+    lease: Duration,
+    backend: &'static str,
+    capabilities: &Capabilities,
+) -> Result<()> {
+    let unsupported = |ability: &str| Err(Error::unsupported(backend, ability));
+    if lease < Duration::from_millis(100) {
+        return Err(Error::config("a lease is at least 100 ms"));
+    }
+    if policy.ordering() != Ordering::Unordered {
+        return unsupported("an ordering other than `unordered`");
+    }
+    if policy.breaker().is_some() {
+        return unsupported("a circuit breaker");
+    }
+    if policy.rate_limit().is_some() {
+        return unsupported("a rate limit");
+    }
+    if start == Start::Earliest && !capabilities.replay {
+        return unsupported("starting a new group at the earliest message");
+    }
+    if policy.dead_letter().enabled && capabilities.dead_letters == Support::Unsupported {
+        return unsupported("a dead-letter queue");
+    }
+    let delayed = policy.max_attempts() > 1 && !policy.delayed().is_empty();
+    if delayed && capabilities.delay == Support::Unsupported {
+        return unsupported("a durable delay");
+    }
+    match capabilities.delay_max {
+        Some(max) if policy.longest_delay() > max => Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("the policy's longest delay exceeds this broker's {max:?}"),
+        )
+        .with_backend(backend)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,196 @@
+//! The loop of one lane: receives, settles, extends leases, keeps time, drains.
+
+use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{FuturesUnordered, StreamExt};
+use longshore_core::{AckToken, Consumer, Event, Result, Settlement};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::shared::Shared;
+use crate::engine::{Input, Key};
+
+/// The most events of one receive.
+const RECEIVE: usize = 256;
+/// Settle calls that overlap; what comes meanwhile waits for the next call, and makes it larger.
+const OVERLAP: usize = 4;
+/// How long a drained lane waits, beyond the budget, for the settlements of what it cancelled.
+const LAST_SETTLEMENTS: Duration = Duration::from_secs(5);
+
+pub(super) struct Lane {
+    pub(super) shared: Arc<Shared>,
+    pub(super) consumer: Arc<dyn Consumer>,
+    pub(super) lease: Duration,
+    pub(super) drain: Duration,
+    pub(super) stop: CancellationToken,
+}
+
+type Received = (Vec<Event>, Result<()>);
+
+/// What a call to the consumer came to.
+enum Done {
+    Settled { keys: Vec<Key>, settlements: Vec<Settlement>, results: Vec<Result<()>> },
+    Extended { keys: Vec<Key>, results: Vec<Result<()>> },
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    Reading,
+    /// Running handlers may end until then.
+    Draining(Instant),
+    /// They were cancelled; their settlements may end until then.
+    Aborting(Instant),
+}
+
+impl Lane {
+    /// Runs until it is stopped and drained, or until an error that no reconnect can mend.
+    pub(super) async fn run(self) -> Result<()> {
+        let mut calls = FuturesUnordered::new();
+        let mut settling = 0;
+        let mut receive = Some(self.receive(Vec::new()));
+        let mut phase = Phase::Reading;
+        let mut outcome = Ok(());
+        let timer = tokio::time::sleep(Duration::ZERO);
+        tokio::pin!(timer);
+        loop {
+            if settling < OVERLAP {
+                settling += self.give_orders(&mut calls);
+            }
+            let deadline = match phase {
+                Phase::Reading => None,
+                _ if self.shared.held() == 0 => break,
+                Phase::Draining(until) | Phase::Aborting(until) => Some(until),
+            };
+            let wake = self.shared.next_wake().into_iter().chain(deadline).min();
+            set(timer.as_mut(), wake);
+            tokio::select! {
+                (mut events, result) = wait(&mut receive) => {
+                    self.feed(&mut events);
+                    if result.is_ok() {
+                        receive = Some(self.receive(events));
+                    } else {
+                        receive = None;
+                        outcome = result;
+                        self.stop.cancel();
+                    }
+                }
+                Some(done) = calls.next(), if !calls.is_empty() => {
+                    settling -= usize::from(matches!(done, Done::Settled { .. }));
+                    self.answer(done);
+                }
+                () = self.shared.lane.notified() => {}
+                () = &mut timer, if wake.is_some() => {
+                    self.shared.step([Input::Tick]);
+                    match phase {
+                        Phase::Draining(until) if Instant::now() >= until => {
+                            self.shared.step([Input::Abort]);
+                            phase = Phase::Aborting(Instant::now() + LAST_SETTLEMENTS);
+                        }
+                        Phase::Aborting(until) if Instant::now() >= until => break,
+                        _ => {}
+                    }
+                }
+                () = self.stop.cancelled(), if matches!(phase, Phase::Reading) => {
+                    // Dropped, not awaited: what it would have returned stays with the broker.
+                    receive = None;
+                    phase = Phase::Draining(Instant::now() + self.drain);
+                    self.shared.step([Input::Drain]);
+                }
+            }
+        }
+        drop((calls, receive));
+        // What is still held after the last deadline goes back to the group with the consumer.
+        let closed = self.consumer.close().await;
+        outcome.and(closed)
+    }
+
+    fn receive(&self, mut events: Vec<Event>) -> BoxFuture<'static, Received> {
+        let consumer = self.consumer.clone();
+        Box::pin(async move {
+            let result = consumer.receive(&mut events, RECEIVE).await;
+            (events, result)
+        })
+    }
+
+    fn feed(&self, events: &mut Vec<Event>) {
+        self.shared.step(events.drain(..).filter_map(|event| match event {
+            Event::Message(received) => Some(Input::Received(received)),
+            Event::Revoking { epoch, .. } => Some(Input::Revoking { epoch }),
+            Event::Lost { epoch, .. } => Some(Input::Lost { epoch }),
+            Event::State(link) => {
+                self.shared.link(&link);
+                None
+            }
+        }));
+    }
+
+    /// Begins what the engine ordered; says how many settle calls that makes.
+    fn give_orders(&self, calls: &mut FuturesUnordered<BoxFuture<'static, Done>>) -> usize {
+        let orders = self.shared.take_orders();
+        if !orders.extensions.is_empty() {
+            calls.push(self.extend(orders.extensions));
+        }
+        if orders.settlements.is_empty() {
+            return 0;
+        }
+        calls.push(self.settle(orders.settlements));
+        1
+    }
+
+    fn settle(&self, orders: Vec<(Key, Settlement)>) -> BoxFuture<'static, Done> {
+        let consumer = self.consumer.clone();
+        let (keys, settlements): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(keys.len());
+            consumer.settle(&settlements, &mut results).await;
+            Done::Settled { keys, settlements, results }
+        })
+    }
+
+    fn extend(&self, orders: Vec<(Key, AckToken)>) -> BoxFuture<'static, Done> {
+        let (consumer, lease) = (self.consumer.clone(), self.lease);
+        let (keys, tokens): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
+        Box::pin(async move {
+            let mut results = Vec::with_capacity(keys.len());
+            consumer.extend(&tokens, lease, &mut results).await;
+            Done::Extended { keys, results }
+        })
+    }
+
+    fn answer(&self, done: Done) {
+        match done {
+            Done::Settled { keys, settlements, results } => {
+                let answers = keys.into_iter().zip(settlements).zip(results);
+                self.shared.step(answers.map(|((key, settlement), result)| Input::Settled {
+                    key,
+                    settlement,
+                    result,
+                }));
+            }
+            Done::Extended { keys, results } => {
+                let answers = keys.into_iter().zip(results);
+                self.shared.step(answers.map(|(key, result)| Input::Extended { key, result }));
+            }
+        }
+    }
+}
+
+async fn wait(receive: &mut Option<BoxFuture<'static, Received>>) -> Received {
+    match receive {
+        Some(receive) => receive.await,
+        None => pending().await,
+    }
+}
+
+/// Registering a timer costs more than looking at it.
+fn set(timer: Pin<&mut Sleep>, wake: Option<Instant>) {
+    if let Some(wake) = wake
+        && timer.deadline() != wake
+    {
+        timer.reset(wake);
+    }
+}

@@ -1,0 +1,54 @@
+//! A shard runs its share of the lane's handlers on one task, so that a slow or blocking handler
+//! stalls no more than its share.
+
+use std::sync::Arc;
+
+use futures::{FutureExt, StreamExt};
+use futures_buffered::FuturesUnorderedBounded;
+use tokio_util::sync::CancellationToken;
+
+use super::run::Run;
+use super::shared::Shared;
+use crate::context::{Context, Shared as Facts};
+use crate::engine::Input;
+use crate::handler::AnyHandler;
+
+/// Ends are handed to the engine in batches: one lock for many messages.
+const BATCH: usize = 64;
+
+/// Runs handlers until `closed`, which comes only when the lane holds nothing.
+pub(super) async fn run(
+    lane: Arc<Shared>,
+    index: usize,
+    share: usize,
+    handler: AnyHandler,
+    facts: Arc<Facts>,
+    closed: CancellationToken,
+) {
+    let mut running = FuturesUnorderedBounded::new(share);
+    let mut starts = Vec::with_capacity(share);
+    let mut ended = Vec::with_capacity(BATCH);
+    loop {
+        lane.take_starts(share - running.len(), &mut starts);
+        for (start, cell, turn) in starts.drain(..) {
+            let (attempt, deliveries) = (start.attempt, start.received.deliveries);
+            let context = Context::new(facts.clone(), cell.clone(), turn, attempt, deliveries);
+            running.push(Run::new(start.key, cell, turn, handler.clone(), start.received, context));
+        }
+        tokio::select! {
+            Some((key, end)) = running.next(), if !running.is_empty() => {
+                ended.push(Input::Ended { key, ended: end });
+                while ended.len() < BATCH
+                    && let Some(Some((key, end))) = running.next().now_or_never()
+                {
+                    ended.push(Input::Ended { key, ended: end });
+                }
+                lane.step(ended.drain(..));
+                // Handlers that never wait would otherwise keep the thread from the lane's loop.
+                tokio::task::consume_budget().await;
+            }
+            () = lane.shards[index].notified() => {}
+            () = closed.cancelled() => return,
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What the tasks of one lane share: the engine behind a lock that is never held over an await,
+//! and what it ordered.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use longshore_core::{AckToken, Clock, Link, Settlement};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::context::Cell;
+use crate::engine::{Action, Alarm, Ended, Engine, Input, Key, Now, Start};
+use crate::tally::Tally;
+
+use super::alarms::Alarms;
+
+/// One lane: the group's own, or its suspects'.
+#[derive(Debug)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+    started: Instant,
+    clock: Arc<dyn Clock>,
+    alarms: Alarms,
+    /// Wakes the lane's loop: settlements, extensions or a nearer deadline.
+    pub(super) lane: Notify,
+    /// Wakes one shard each: handler runs wait.
+    pub(super) shards: Vec<Notify>,
+    /// Wakes who waits for the lane to be idle.
+    pub(super) idle: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    engine: Engine,
+    starts: VecDeque<Start>,
+    orders: Orders,
+    /// By place in the engine's table.
+    cells: Vec<Arc<Cell>>,
+    /// Reused from step to step.
+    actions: Vec<Action>,
+    /// Runs that were cancelled before they began.
+    unstarted: Vec<Key>,
+    last_input: Instant,
+}
+
+/// What the lane's loop is to execute.
+#[derive(Debug, Default)]
+pub(super) struct Orders {
+    pub(super) settlements: Vec<(Key, Settlement)>,
+    pub(super) extensions: Vec<(Key, AckToken)>,
+}
+
+impl Orders {
+    fn is_empty(&self) -> bool {
+        self.settlements.is_empty() && self.extensions.is_empty()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(
+        engine: Engine,
+        shards: usize,
+        clock: Arc<dyn Clock>,
+        alarms: Alarms,
+    ) -> Self {
+        Self {
+            state: Mutex::new(State {
+                engine,
+                starts: VecDeque::new(),
+                orders: Orders::default(),
+                cells: Vec::new(),
+                actions: Vec::new(),
+                unstarted: Vec::new(),
+                last_input: Instant::now(),
+            }),
+            started: Instant::now(),
+            clock,
+            alarms,
+            lane: Notify::new(),
+            shards: (0..shards).map(|_| Notify::new()).collect(),
+            idle: Notify::new(),
+        }
+    }
+
+    /// Feeds the engine and wakes whoever has something to do now.
+    pub(super) fn step(&self, inputs: impl IntoIterator<Item = Input>) {
+        let now = self.now();
+        let mut alarms = Vec::new();
+        let (orders, starts, idle) = {
+            let mut state = self.lock();
+            let state = &mut *state;
+            state.last_input = Instant::now();
+            for input in inputs {
+                state.engine.step(now, input, &mut state.actions);
+            }
+            state.execute(&mut alarms);
+            while let Some(key) = state.unstarted.pop() {
+                let input = Input::Ended { key, ended: Ended::Cancelled };
+                state.engine.step(now, input, &mut state.actions);
+                state.execute(&mut alarms);
+            }
+            (!state.orders.is_empty(), !state.starts.is_empty(), state.engine.held() == 0)
+        };
+        for alarm in alarms {
+            self.alarms.raise(&alarm);
+        }
+        if orders {
+            self.lane.notify_one();
+        }
+        if starts {
+            self.shards.iter().for_each(Notify::notify_one);
+        }
+        if idle {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// At most `limit` handler runs, each with its cancellation cell and its turn, which begins
+    /// here: a cancellation that comes before the handler's first poll is not lost.
+    pub(super) fn take_starts(&self, limit: usize, out: &mut Vec<(Start, Arc<Cell>, u64)>) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let count = limit.min(state.starts.len());
+        for start in state.starts.drain(..count) {
+            let place = start.key.place as usize;
+            if state.cells.len() <= place {
+                state.cells.resize_with(place + 1, Arc::default);
+            }
+            let cell = state.cells[place].clone();
+            let turn = cell.begin();
+            out.push((start, cell, turn));
+        }
+    }
+
+    pub(super) fn link(&self, link: &Link) {
+        self.alarms.link(link);
+    }
+
+    pub(super) fn take_orders(&self) -> Orders {
+        std::mem::take(&mut self.lock().orders)
+    }
+
+    /// When the engine wants its next tick.
+    pub(super) fn next_wake(&self) -> Option<Instant> {
+        self.lock().engine.next_wake().map(|at| self.started + at)
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.lock().engine.held()
+    }
+
+    pub(super) fn tally(&self) -> Tally {
+        self.lock().engine.tally
+    }
+
+    /// How long nothing went in.
+    pub(super) fn quiet(&self) -> Duration {
+        self.lock().last_input.elapsed()
+    }
+
+    fn now(&self) -> Now {
+        Now { mono: self.started.elapsed(), wall: self.clock.now() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A step cannot leave the state half-changed in a way that a later one minds.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn execute(&mut self, alarms: &mut Vec<Alarm>) {
+        for action in self.actions.drain(..) {
+            match action {
+                Action::Start(start) => self.starts.push_back(start),
+                Action::Settle { key, settlement } => {
+                    self.orders.settlements.push((key, settlement));
+                }
+                Action::Extend { key, token } => self.orders.extensions.push((key, token)),
+                Action::Cancel { key } => {
+                    // Still in the queue: it never runs.
+                    if let Some(at) = self.starts.iter().position(|start| start.key == key) {
+                        self.starts.remove(at);
+                        self.unstarted.push(key);
+                    } else if let Some(cell) = self.cells.get(key.place as usize) {
+                        cell.cancel();
+                    }
+                }
+                Action::Alarm(alarm) => alarms.push(alarm),
+            }
+        }
+    }
+}
