@@ -19,63 +19,31 @@ pub struct Client(Arc<Inner>);
 struct Inner {
     broker: Arc<dyn Broker>,
     setup: Setup,
-    tenant: Option<Tenant>,
-    limits: Limits,
-}
-
-#[derive(Clone, Debug)]
-pub(crate) struct Limits {
-    pub(crate) max_body: usize,
-    pub(crate) window: u32,
-    pub(crate) publish_timeout: Duration,
+    options: ClientOptions,
 }
 
 /// Settings of a client that belong to no policy.
-#[derive(Clone, Debug)]
-pub struct ClientBuilder {
-    broker: Arc<dyn Broker>,
-    setup: Setup,
-    tenant: Option<Tenant>,
-    limits: Limits,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientOptions {
+    /// Put before every topic, so that what belongs to one tenant, retries and dead letters
+    /// included, never meets another's.
+    pub tenant: Option<Tenant>,
+    /// The largest body that is sent, in bytes. Default: 960 KiB; never more than the broker takes.
+    pub max_body: usize,
+    /// How many unconfirmed messages a sender has on their way. Default: 1024.
+    pub window: u32,
+    /// How long a send waits for a place in the window. Default: 30 s.
+    pub publish_timeout: Duration,
 }
 
-impl ClientBuilder {
-    /// Separates this client's topics, groups, retries and dead letters from all others': the name
-    /// is put before every topic.
-    #[must_use]
-    pub fn tenant(mut self, tenant: Tenant) -> Self {
-        self.tenant = Some(tenant);
-        self
-    }
-
-    /// The largest body that is sent, in bytes. Default: 960 KiB, or the broker's own maximum where
-    /// that is smaller.
-    #[must_use]
-    pub fn max_body(mut self, bytes: usize) -> Self {
-        self.limits.max_body = bytes;
-        self
-    }
-
-    /// How many unconfirmed messages a sender has on their way. Default: 1024.
-    #[must_use]
-    pub fn window(mut self, messages: u32) -> Self {
-        self.limits.window = messages.clamp(1, 1 << 20);
-        self
-    }
-
-    /// How long a send waits for a place in the window. Default: 30 s.
-    #[must_use]
-    pub fn publish_timeout(mut self, timeout: Duration) -> Self {
-        self.limits.publish_timeout = timeout;
-        self
-    }
-
-    /// The client.
-    #[must_use]
-    pub fn build(self) -> Client {
-        let Self { broker, setup, tenant, mut limits } = self;
-        limits.max_body = limits.max_body.min(broker.info().capabilities.max_message);
-        Client(Arc::new(Inner { broker, setup, tenant, limits }))
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            tenant: None,
+            max_body: DEFAULT_MAX_BODY,
+            window: 1024,
+            publish_timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -84,18 +52,15 @@ impl Client {
     /// with.
     #[must_use]
     pub fn new(broker: Arc<dyn Broker>, setup: Setup) -> Self {
-        Self::builder(broker, setup).build()
+        Self::with_options(broker, setup, ClientOptions::default())
     }
 
     /// A client of a connected broker.
     #[must_use]
-    pub fn builder(broker: Arc<dyn Broker>, setup: Setup) -> ClientBuilder {
-        let limits = Limits {
-            max_body: DEFAULT_MAX_BODY,
-            window: 1024,
-            publish_timeout: Duration::from_secs(30),
-        };
-        ClientBuilder { broker, setup, tenant: None, limits }
+    pub fn with_options(broker: Arc<dyn Broker>, setup: Setup, mut options: ClientOptions) -> Self {
+        options.max_body = options.max_body.min(broker.info().capabilities.max_message);
+        options.window = options.window.clamp(1, 1 << 20);
+        Self(Arc::new(Inner { broker, setup, options }))
     }
 
     /// Makes or verifies topics and groups. Workers and subscriptions declare their own; this is
@@ -124,7 +89,7 @@ impl Client {
     pub async fn sender(&self, topic: impl TryInto<TopicName, Error = Error>) -> Result<Sender> {
         let topic = self.full(&topic.try_into()?);
         let publisher = self.0.broker.publisher(&topic).await?;
-        Ok(Sender::new(publisher, topic, self.info().name, &self.0.limits))
+        Ok(Sender::new(publisher, topic, self.info().name, &self.0.options))
     }
 
     /// Begins a worker: a group on a topic, a policy, and a handler.
@@ -188,6 +153,6 @@ impl Client {
 
     /// The topic's name with the tenant's prefix.
     pub(crate) fn full(&self, topic: &TopicName) -> TopicName {
-        self.0.tenant.as_ref().map_or_else(|| topic.clone(), |tenant| tenant.topic(topic))
+        self.0.options.tenant.as_ref().map_or_else(|| topic.clone(), |tenant| tenant.topic(topic))
     }
 }

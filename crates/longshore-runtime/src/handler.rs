@@ -104,7 +104,7 @@ impl fmt::Debug for AnyHandler {
 
 struct Typed<H, T, Args> {
     handler: H,
-    #[expect(clippy::type_complexity, reason = "neither owns nor sends a T")]
+    // Neither owns nor sends a T.
     types: PhantomData<fn() -> (T, Args)>,
 }
 

@@ -19,7 +19,7 @@ mod subscription;
 mod tally;
 mod worker;
 
-pub use client::{Client, ClientBuilder};
+pub use client::{Client, ClientOptions};
 pub use clock::TokioClock;
 pub use context::Context;
 pub use dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};

@@ -11,6 +11,8 @@ use longshore_core::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::client::ClientOptions;
+
 /// The outgoing side of one topic. Cheap to clone: clones share the window and the order.
 ///
 /// A message is confirmed or it is an error; there is no third. Every message has an id: assigned
@@ -33,16 +35,16 @@ impl Sender {
         publisher: Box<dyn Publisher>,
         topic: TopicName,
         backend: &'static str,
-        limits: &crate::client::Limits,
+        options: &ClientOptions,
     ) -> Self {
         Self(Arc::new(Inner {
             publisher,
             topic,
             backend,
-            max_body: limits.max_body,
-            window: Arc::new(Semaphore::new(limits.window as usize)),
-            size: limits.window,
-            patience: limits.publish_timeout,
+            max_body: options.max_body,
+            window: Arc::new(Semaphore::new(options.window as usize)),
+            size: options.window,
+            patience: options.publish_timeout,
         }))
     }
 

@@ -43,7 +43,6 @@ pub(crate) struct Config {
 
 /// What happened.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly every input is a message")]
 pub(crate) enum Input {
     /// The consumer handed over a delivery.
     Received(Received),

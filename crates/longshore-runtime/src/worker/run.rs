@@ -1,7 +1,7 @@
 //! One handler run as a future: panics caught, cancellable, never lost.
 
 use std::any::Any;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,14 +19,7 @@ pub(super) struct Run {
     key: Key,
     cell: Arc<Cell>,
     turn: u64,
-    stage: Stage,
-}
-
-enum Stage {
-    /// The handler is called at the first poll: a closure may panic before its first await.
-    New(Option<(AnyHandler, Received, Context)>),
-    Started(BoxFuture<'static, Handled>),
-    Over,
+    handled: Option<BoxFuture<'static, Handled>>,
 }
 
 impl Run {
@@ -34,29 +27,28 @@ impl Run {
         key: Key,
         cell: Arc<Cell>,
         turn: u64,
-        handler: AnyHandler,
+        handler: &AnyHandler,
         received: Received,
         context: Context,
     ) -> Self {
-        Self { key, cell, turn, stage: Stage::New(Some((handler, received, context))) }
+        // A closure may panic before it has made its future.
+        let call = AssertUnwindSafe(|| handler.call(received, context));
+        let handled = catch_unwind(call)
+            .unwrap_or_else(|panic| Box::pin(ready(Err(Failure::panicked(text(&*panic))))));
+        Self { key, cell, turn, handled: Some(handled) }
     }
 
     fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<Handled> {
-        if let Stage::New(arguments) = &mut self.stage
-            && let Some((handler, received, context)) = arguments.take()
-        {
-            self.stage = Stage::Started(handler.call(received, context));
-        }
-        match &mut self.stage {
-            Stage::Started(future) => future.as_mut().poll(cx),
-            Stage::New(_) | Stage::Over => Poll::Pending,
+        match &mut self.handled {
+            Some(handled) => handled.as_mut().poll(cx),
+            None => Poll::Pending,
         }
     }
 
     /// Drops the handler's future, whose destructors may panic too.
     fn discard(&mut self) {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        if catch_unwind(AssertUnwindSafe(|| drop(stage))).is_err() {
+        let handled = self.handled.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(handled))).is_err() {
             tracing::warn!("a handler panicked while it was dropped");
         }
     }

@@ -33,7 +33,7 @@ pub(super) async fn run(
         for (start, cell, turn) in starts.drain(..) {
             let (attempt, deliveries) = (start.attempt, start.received.deliveries);
             let context = Context::new(facts.clone(), cell.clone(), turn, attempt, deliveries);
-            running.push(Run::new(start.key, cell, turn, handler.clone(), start.received, context));
+            running.push(Run::new(start.key, cell, turn, &handler, start.received, context));
         }
         tokio::select! {
             Some((key, end)) = running.next(), if !running.is_empty() => {

@@ -1,0 +1,21 @@
+//! The backends that this build has: the only file that names them all.
+
+use longshore_runtime::Registry;
+
+/// A registry of the backends that this build has. Add others by [`Registry::register`].
+#[must_use]
+pub fn registry() -> Registry {
+    let registry = Registry::new();
+
+    #[cfg(feature = "memory")]
+    let registry = registry.register("memory", |url, setup| async move {
+        let memory = longshore_memory::connect(&url, setup).await?;
+        Ok(std::sync::Arc::new(memory) as _)
+    });
+    #[cfg(not(feature = "memory"))]
+    let registry = registry.explain("memory", "needs feature `memory`");
+
+    ["amqp", "amqps", "kafka", "redis", "rediss", "nats", "tls"]
+        .into_iter()
+        .fold(registry, |known, scheme| known.explain(scheme, "has no backend in this version yet"))
+}
