@@ -11,12 +11,10 @@
 //! - any other name under `longshore-`, in any case, is dropped.
 
 use bytes::Bytes;
-use longshore_core::{HeaderName, Headers, Letter, MAX_RECORD, RETRY_HEADER, Record};
+use longshore_core::{HeaderName, Headers, Letter, MAX_LETTER, MAX_RECORD, RETRY_HEADER, Record};
 
 /// What starts the name of every header of a dead letter.
 const LETTER_PREFIX: &str = "longshore-dl-";
-/// The most bytes of the headers of a letter, as core writes them; a larger one was forged.
-const MAX_LETTER: usize = 16 * 1024;
 
 /// Removes what users may not set: every header under `longshore-`. Copies nothing where there is
 /// none.

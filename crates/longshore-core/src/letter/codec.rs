@@ -14,7 +14,7 @@ use crate::{HeaderName, Headers, Position};
 pub(super) const PREFIX: &str = "longshore-dl-";
 const VERSION: &str = "1";
 /// The most bytes of all of a letter's headers.
-pub(super) const MAX_LETTER: usize = 16 * 1024;
+pub const MAX_LETTER: usize = 16 * 1024;
 const MAX_TEXT: usize = 1024;
 const MAX_CHAIN: usize = 4 * 1024;
 const MAX_CHAIN_ITEMS: usize = 10;

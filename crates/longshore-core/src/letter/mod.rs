@@ -10,6 +10,8 @@ use std::time::SystemTime;
 use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
 
+pub use codec::MAX_LETTER;
+
 use crate::policy::Reason;
 use crate::text::hex;
 use crate::{GroupName, HistoryEntry, MessageId, Position, TopicName};
