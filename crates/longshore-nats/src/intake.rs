@@ -1,0 +1,435 @@
+//! What comes in: pulls of exactly the free credit on one inbox, their statuses, and the way of a
+//! message from the inbox to the runtime.
+//!
+//! The client library's own stream asks for a fixed batch; prefetch is a promise here, so the pulls
+//! are written by hand. On the common path, a message costs no timer, task or await of its own.
+
+use std::collections::VecDeque;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
+use futures::future::join_all;
+use futures::{FutureExt as _, StreamExt as _};
+use longshore_core::{Event, MessageId, Record, Result, Retryability};
+use tokio::sync::watch;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
+
+use crate::ack::{self, Order};
+use crate::codec::{self, Parts, Place};
+use crate::consumer::{Inner, link_event};
+use crate::error;
+use crate::flight::Held;
+use crate::ledger::{self, Entry};
+use crate::link::{Concern, Status};
+use crate::settle;
+use crate::shared::Shared;
+
+/// How long a pull waits on the server.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often the server says that a pull is still there.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Twice missed, with room for a slow moment.
+const SILENCE: Duration = Duration::from_secs(12);
+/// What is looked at when nothing happens.
+const TICK: Duration = Duration::from_secs(1);
+
+/// A message that the runtime has not seen.
+#[derive(Debug)]
+pub(crate) struct Unseen {
+    pub(crate) message: Message,
+    pub(crate) reply: Subject,
+    pub(crate) place: Place,
+    /// When it was here at the latest bound of the past: its lease runs since then at most.
+    arrived: Instant,
+}
+
+#[derive(Debug)]
+pub(crate) struct Intake {
+    link: watch::Receiver<Status>,
+    up: bool,
+    generation: u64,
+    inbox: Option<(Subscriber, Subject)>,
+    /// Asked for and not come.
+    outstanding: usize,
+    unseen: VecDeque<Unseen>,
+    heard: Instant,
+    /// A pull was refused: the next follows with the tick, so that it is no storm.
+    paused: bool,
+    denials: u64,
+    tick: Option<Interval>,
+}
+
+/// Notes when a `receive` ended, however it did.
+struct Leaving<'a>(&'a Mutex<Instant>);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if let Ok(mut left) = self.0.lock() {
+            *left = Instant::now();
+        }
+    }
+}
+
+impl Intake {
+    pub(crate) fn new(link: watch::Receiver<Status>) -> Self {
+        let (generation, denials) = (link.borrow().generation, 0);
+        Self {
+            link,
+            up: true,
+            generation,
+            inbox: None,
+            outstanding: 0,
+            unseen: VecDeque::new(),
+            heard: Instant::now(),
+            paused: false,
+            denials,
+            tick: None,
+        }
+    }
+
+    /// Waits for at least one event.
+    ///
+    /// # Cancel safety
+    /// What came stays in `unseen` until it is handed over, without an await in between.
+    pub(crate) async fn receive(
+        &mut self,
+        inner: &Inner,
+        out: &mut Vec<Event>,
+        limit: usize,
+    ) -> Result<()> {
+        let mut arrived = inner.left.lock().map_or_else(|_| Instant::now(), |left| *left);
+        let _leaving = Leaving(&inner.left);
+        loop {
+            inner.check()?;
+            if self.news(inner, arrived, out) {
+                return Ok(());
+            }
+            if self.inbox.is_none() && self.up {
+                self.subscribe(inner).await?;
+            }
+            self.collect(inner, arrived);
+            arrived = Instant::now();
+            if self.hand_over(inner, out, limit).await? {
+                return Ok(());
+            }
+            self.pull(inner).await?;
+            self.wait(inner).await;
+        }
+    }
+
+    /// The events that are not messages.
+    fn news(&mut self, inner: &Inner, arrived: Instant, out: &mut Vec<Event>) -> bool {
+        let before = out.len();
+        let lost = inner.flight().take_lost();
+        if !lost.is_empty() {
+            self.inbox = None;
+            self.unseen.clear();
+            out.extend(lost.into_iter().map(|(epoch, why)| Event::Lost { epoch, why }));
+        }
+        let (up, generation) = {
+            let status = self.link.borrow_and_update();
+            (status.up, status.generation)
+        };
+        if generation != self.generation {
+            // The client subscribes again by itself, but the pulls died with the connection.
+            self.generation = generation;
+            // What came before the end can still be settled: the server keeps its pending list.
+            self.collect(inner, arrived);
+            self.inbox = None;
+        }
+        if up != self.up {
+            self.up = up;
+            out.push(link_event(up));
+        }
+        out.len() > before
+    }
+
+    async fn subscribe(&mut self, inner: &Inner) -> Result<()> {
+        let subject = Subject::from(inner.shared.client.new_inbox());
+        let subscriber = inner
+            .shared
+            .client
+            .subscribe(subject.clone())
+            .await
+            .map_err(|native| error::closed("connection").with_source(native))?;
+        self.inbox = Some((subscriber, subject));
+        self.outstanding = 0;
+        self.heard = Instant::now();
+        self.denials = inner.shared.link.denials();
+        Ok(())
+    }
+
+    /// Takes what is in the inbox, without waiting.
+    fn collect(&mut self, inner: &Inner, arrived: Instant) {
+        // The inbox holds no more than was asked for, and statuses.
+        while let Some((inbox, _)) = &mut self.inbox {
+            match inbox.next().now_or_never() {
+                Some(Some(message)) => self.take(inner, message, arrived),
+                Some(None) => self.inbox = None,
+                None => return,
+            }
+        }
+    }
+
+    fn take(&mut self, inner: &Inner, message: Message, arrived: Instant) {
+        self.heard = Instant::now();
+        if let Some(status) = message.status {
+            return self.status(inner, status, message.headers.as_ref());
+        }
+        let reply = message.reply.clone();
+        let Some((reply, place)) = reply.and_then(|r| Some((r.clone(), codec::place(&r)?))) else {
+            tracing::warn!("something that is no delivery came to the inbox; it is dropped");
+            return;
+        };
+        self.outstanding = self.outstanding.saturating_sub(1);
+        if place.delivered > 1 {
+            let renewed = inner.flight().renew(place, &reply, arrived, inner.held_for());
+            if renewed {
+                return;
+            }
+            // The same one, handed over again before anyone saw it.
+            self.unseen.retain(|unseen| unseen.place.sequence != place.sequence);
+        }
+        self.unseen.push_back(Unseen { message, reply, place, arrived });
+    }
+
+    fn status(&mut self, inner: &Inner, status: StatusCode, headers: Option<&HeaderMap>) {
+        const IDLE: u16 = 100;
+        const TIMEOUT: u16 = 408;
+        let code = status.as_u16();
+        if code == IDLE {
+            return;
+        }
+        let left = headers
+            .and_then(|headers| headers.get("Nats-Pending-Messages"))
+            .and_then(|left| left.as_str().parse().ok());
+        self.outstanding = self.outstanding.saturating_sub(left.unwrap_or(self.outstanding));
+        if code != TIMEOUT {
+            // Deleted, no leader, nobody listens, too many wait: it is looked into, and asked again
+            // with the next tick.
+            self.paused = true;
+            inner.suspicion.notify_one();
+        }
+    }
+
+    /// Hands over what is there and allowed. What came again is looked up in the ledger first.
+    async fn hand_over(
+        &mut self,
+        inner: &Inner,
+        out: &mut Vec<Event>,
+        limit: usize,
+    ) -> Result<bool> {
+        let before = out.len();
+        let mut room = inner.flight().room().min(limit);
+        while room > 0 && !self.unseen.is_empty() {
+            let (now, young) = (Instant::now(), inner.lease() / 3);
+            let fresh = self.unseen.iter().take(room).take_while(|unseen| {
+                is_fresh(inner, unseen) && now.duration_since(unseen.arrived) < young
+            });
+            let fresh = fresh.count();
+            let ready: Vec<_> = self.unseen.drain(..fresh).collect();
+            for unseen in ready {
+                let parts = codec::incoming(unseen.message.headers.as_ref());
+                deliver(inner, unseen, parts, None, out);
+                room -= 1;
+            }
+            if room == 0 || self.unseen.is_empty() {
+                break;
+            }
+            if out.len() > before {
+                // Not kept waiting for the lookups of the others.
+                break;
+            }
+            self.look_up(inner, out, room).await?;
+            room = inner.flight().room().min(limit.saturating_sub(out.len() - before));
+        }
+        Ok(out.len() > before)
+    }
+
+    /// Hands over the first `room`, with what the ledger says of each.
+    async fn look_up(&mut self, inner: &Inner, out: &mut Vec<Event>, room: usize) -> Result<()> {
+        let lease = inner.held_for();
+        self.unseen.retain(|unseen| unseen.arrived.elapsed() < lease);
+        let batch = self.unseen.len().min(room);
+        let wait = inner.lease() / 3;
+        let old = self.unseen.iter().take(batch).filter(|unseen| unseen.arrived.elapsed() >= wait);
+        let orders: Vec<_> = old.map(|unseen| (unseen.reply.clone(), Order::Extend)).collect();
+        if !orders.is_empty() {
+            let now = Instant::now();
+            ack::send(&inner.shared, &orders).await?;
+            self.unseen.iter_mut().take(batch).for_each(|unseen| {
+                if now.duration_since(unseen.arrived) >= wait {
+                    unseen.arrived = now;
+                }
+            });
+        }
+        let lookups = self.unseen.iter().take(batch).map(|unseen| async {
+            let parts = codec::incoming(unseen.message.headers.as_ref());
+            let entry = match is_fresh(inner, unseen) {
+                true => Ok(None),
+                false => {
+                    let id = codec::identity(&parts, unseen.place);
+                    ledger::read(&inner.shared, &inner.names, unseen.place, id.as_ref()).await
+                }
+            };
+            (parts, entry)
+        });
+        let found = join_all(lookups).await;
+        // No await from here on.
+        for (unseen, (parts, entry)) in self.unseen.drain(..batch).zip(found) {
+            match entry {
+                Ok(entry) => deliver(inner, unseen, parts, entry, out),
+                Err(error) if error.retryability() == Retryability::Permanent => inner.end(error),
+                // Without its record it must not run; its lease brings it back.
+                Err(error) => tracing::warn!(%error, "a record cannot be read; the message waits"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks for what may still be handed over, in few large pulls.
+    async fn pull(&mut self, inner: &Inner) -> Result<()> {
+        let Some((_, reply)) = &self.inbox else { return Ok(()) };
+        if self.paused || !self.up {
+            return Ok(());
+        }
+        let taken = self.unseen.len() + self.outstanding;
+        let room = inner.flight().room().saturating_sub(taken);
+        if room == 0 || (self.outstanding > 0 && room < inner.prefetch.div_ceil(2)) {
+            return Ok(());
+        }
+        let (stream, durable) = (&inner.names.of.stream, inner.durable());
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}");
+        let request = format!(
+            "{{\"batch\":{room},\"expires\":{},\"idle_heartbeat\":{}}}",
+            EXPIRES.as_nanos(),
+            HEARTBEAT.as_nanos()
+        );
+        let sent =
+            inner.shared.client.publish_with_reply(subject, reply.clone(), request.into()).await;
+        sent.map_err(|native| error::closed("connection").with_source(native))?;
+        self.outstanding += room;
+        Ok(())
+    }
+
+    /// Waits until there is something to look at.
+    async fn wait(&mut self, inner: &Inner) {
+        let tick = self.tick.get_or_insert_with(|| {
+            let mut tick = interval(TICK);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            tick.reset();
+            tick
+        });
+        let came = tokio::select! {
+            biased;
+            message = next(&mut self.inbox) => message,
+            () = inner.wake.notified() => return,
+            _ = self.link.changed() => return self.refused(inner),
+            _ = tick.tick() => {
+                self.paused = false;
+                inner.flight().sweep(Instant::now());
+                if self.outstanding > 0 && self.up && self.heard.elapsed() > SILENCE {
+                    // The pull is gone and nobody said so. A new inbox, so that nothing of the old
+                    // one exceeds the credit.
+                    tracing::warn!("no heartbeat from the server; pulling anew");
+                    self.inbox = None;
+                    inner.suspicion.notify_one();
+                }
+                return;
+            }
+        };
+        match came {
+            Some(message) => self.take(inner, message, Instant::now()),
+            None => self.inbox = None,
+        }
+    }
+
+    /// A refused pull is told by the link only.
+    fn refused(&self, inner: &Inner) {
+        let (stream, durable) = (&inner.names.of.stream, inner.durable());
+        let subject = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}");
+        if let Some(why) = inner.shared.link.denied(self.denials, Concern::Subject(&subject)) {
+            inner.end(why);
+        }
+    }
+
+    /// Ends the pulls and gives what came by them.
+    pub(crate) async fn stop(&mut self, shared: &Shared) -> Vec<Unseen> {
+        if let Some((mut inbox, _)) = self.inbox.take() {
+            // Drained, not dropped: what the server has already sent is given back at once.
+            let drained = async {
+                if inbox.drain().await.is_ok() {
+                    while let Some(message) = inbox.next().await {
+                        let reply = message.reply.clone();
+                        let place = reply.as_deref().and_then(codec::place);
+                        if let (None, Some(reply), Some(place)) = (message.status, reply, place) {
+                            let arrived = Instant::now();
+                            self.unseen.push_back(Unseen { message, reply, place, arrived });
+                        }
+                    }
+                }
+            };
+            if shared.link.is_up() {
+                // By then the server has answered, or will not.
+                let _ = tokio::time::timeout(Duration::from_millis(500), drained).await;
+            }
+        }
+        self.unseen.drain(..).collect()
+    }
+}
+
+async fn next(inbox: &mut Option<(Subscriber, Subject)>) -> Option<Message> {
+    match inbox {
+        Some((inbox, _)) => inbox.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the ledger need not be asked.
+fn is_fresh(inner: &Inner, unseen: &Unseen) -> bool {
+    unseen.place.delivered <= 1 && !inner.predates(unseen.place.published) && !inner.suspects
+}
+
+/// Hands one over, or puts it back where its time has not come.
+fn deliver(
+    inner: &Inner,
+    unseen: Unseen,
+    mut parts: Parts,
+    entry: Option<Entry>,
+    out: &mut Vec<Event>,
+) {
+    let id = codec::identity(&parts, unseen.place);
+    let sequence = entry.as_ref().map(|entry| entry.sequence);
+    let of_header = parts.record.take();
+    // The header of a message on the topic itself can be anyone's; a lane's subject is ours.
+    let ledger = entry.and_then(|entry| entry.record);
+    let mut record: Option<Record> = ledger.or(of_header);
+    if let Some(due) = record.as_ref().and_then(|record| record.not_before) {
+        // Neither a forged time nor a clock that went astray parks a message for ever.
+        let most = inner.longest_delay().saturating_add(inner.longest_delay() / 2);
+        let now = inner.shared.setup.clock.now();
+        let rest = due.duration_since(now).unwrap_or_default().min(most);
+        if !rest.is_zero() {
+            let held = held(inner, unseen, id, sequence);
+            settle::put_back(inner, held, record.unwrap_or_default(), rest);
+            return;
+        }
+    }
+    if let Some(record) = &mut record {
+        record.not_before = None;
+    }
+    let topic = &inner.names.of.topic;
+    let body = unseen.message.payload.clone();
+    let mut received = codec::received(topic, body, parts, unseen.place, id.clone(), record);
+    let held = held(inner, unseen, id, sequence);
+    if let Ok(token) = inner.flight().insert(held) {
+        received.token = token;
+        out.push(Event::Message(received));
+    }
+}
+
+fn held(inner: &Inner, unseen: Unseen, id: Option<MessageId>, entry: Option<u64>) -> Held {
+    let Unseen { message, reply, place, arrived } = unseen;
+    Held { message, reply, place, id, entry, expires: arrived + inner.held_for() }
+}

@@ -1,0 +1,244 @@
+//! The outgoing side.
+
+use std::fmt;
+use std::future::IntoFuture as _;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_nats::jetstream::context::PublishAckFuture;
+use async_nats::jetstream::stream::RetentionPolicy;
+use async_trait::async_trait;
+use futures::FutureExt as _;
+use longshore_core::{
+    Confirms, Error, ErrorKind, Message, MessageId, Outcome, Publisher, Receipt, Result, TopicName,
+};
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout_at};
+
+use crate::codec;
+use crate::declare::stream_info;
+use crate::error::{self, BACKEND, closed, no_topic};
+use crate::link::Concern;
+use crate::names::TopicNames;
+use crate::shared::{Shared, is_missing};
+
+/// How long an answer to "has the topic a group?" is believed, under `retention=interest`.
+const GROUPS_KNOWN_FOR: std::time::Duration = std::time::Duration::from_secs(1);
+/// All of them are taken where everything in flight is waited for.
+const BATCHES: u32 = 1 << 16;
+
+pub(crate) struct NatsPublisher {
+    shared: Arc<Shared>,
+    names: TopicNames,
+    /// Who is first polled is first written; under interest, when the topic last had a group.
+    turn: Mutex<Option<Instant>>,
+    in_flight: Arc<Semaphore>,
+    closed: AtomicBool,
+}
+
+/// One message on its way.
+enum Sent {
+    Waiting(MessageId, PublishAckFuture),
+    Known(Error),
+}
+
+impl NatsPublisher {
+    pub(crate) async fn open(shared: Arc<Shared>, topic: &TopicName) -> Result<Self> {
+        let names = TopicNames::new(topic);
+        let info = stream_info(&shared, &names.stream).await;
+        info.map_err(|error| match is_missing(&error) {
+            true => no_topic(topic).with_source(error),
+            false => error,
+        })?;
+        let in_flight = Arc::new(Semaphore::new(BATCHES as usize));
+        Ok(Self {
+            shared,
+            names,
+            turn: Mutex::new(None),
+            in_flight,
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    fn check_open(&self) -> Result<()> {
+        self.shared.link.check().map_err(|error| error.with_outcome(Outcome::NotSent))?;
+        if self.closed.load(Ordering::Acquire) { Err(closed("publisher")) } else { Ok(()) }
+    }
+
+    /// Under interest retention the server confirms what nobody will ever read.
+    async fn check_groups(&self, known: &mut Option<Instant>) -> Result<()> {
+        if !self.shared.config.interest
+            || known.is_some_and(|known| known.elapsed() < GROUPS_KNOWN_FOR)
+        {
+            return Ok(());
+        }
+        let info = stream_info(&self.shared, &self.names.stream).await?;
+        if info.config.retention == RetentionPolicy::Interest && info.state.consumer_count == 0 {
+            return Err(error::error(
+                ErrorKind::Unroutable,
+                format!("topic `{}` has no group, and interest retention drops", self.names.topic),
+            ));
+        }
+        *known = Some(Instant::now());
+        Ok(())
+    }
+
+    async fn send(&self, message: Message, deadline: Instant) -> Sent {
+        let id = message.id.clone().unwrap_or_else(MessageId::generate);
+        let checked = message
+            .check(self.shared.config.max_body)
+            .map_err(|error| error.with_backend(BACKEND))
+            .and_then(|()| codec::outgoing(&message, &id));
+        let headers = match checked {
+            Ok(headers) => headers,
+            Err(error) => return Sent::Known(error.with_outcome(Outcome::Refused)),
+        };
+        let topic = self.names.topic.as_str();
+        let sent = self.shared.send(topic, Some(headers), message.body);
+        match timeout_at(deadline, sent).await {
+            Ok(Ok(ack)) => Sent::Waiting(id, ack),
+            Ok(Err(error)) => Sent::Known(error),
+            // Neither queued nor written: the client's line is full.
+            Err(_) => Sent::Known(self.no_room()),
+        }
+    }
+
+    fn no_room(&self) -> Error {
+        let error = match self.shared.link.is_up() {
+            true => error::error(ErrorKind::Backpressure, "the server takes no more for now"),
+            false => error::down(),
+        };
+        error.with_outcome(Outcome::NotSent)
+    }
+}
+
+#[async_trait]
+impl Publisher for NatsPublisher {
+    async fn publish(&self, batch: &mut Vec<Message>) -> Result<Confirms> {
+        self.check_open()?;
+        let mut turn = self.turn.lock().await;
+        self.check_groups(&mut turn).await.map_err(|e| e.with_outcome(Outcome::NotSent))?;
+        let since = self.shared.link.denials();
+        let deadline = Instant::now() + self.shared.deadline();
+        let permit = self.in_flight.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| self.no_room())?;
+        let mut sent = Vec::with_capacity(batch.len());
+        // Taken from the front one by one: dropped at the await, what is left was not sent.
+        batch.reverse();
+        let line = Line(batch);
+        while let Some(message) = line.0.pop() {
+            let one = self.send(message, deadline).await;
+            let full = matches!(&one, Sent::Known(why)
+                if matches!(why.kind(), ErrorKind::Backpressure | ErrorKind::Unavailable));
+            sent.push(one);
+            if full {
+                // Not one of the rest is taken, so that they keep their order.
+                let rest = line.0.drain(..).map(|_| Sent::Known(self.no_room()));
+                sent.extend(rest);
+            }
+        }
+        drop(line);
+        drop(turn);
+        // A busy sender would otherwise never let another task of its thread run.
+        tokio::task::coop::consume_budget().await;
+        let (shared, names) = (self.shared.clone(), self.names.clone());
+        Ok(Confirms::later(async move {
+            let outcomes = confirm(&shared, &names, sent, since).await;
+            drop(permit);
+            outcomes
+        }))
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.closed.store(true, Ordering::Release);
+        // A confirmation that nobody polls would be waited for in vain.
+        let all = self.in_flight.acquire_many(BATCHES);
+        let _ = tokio::time::timeout(self.shared.deadline(), all).await;
+        Ok(())
+    }
+}
+
+/// Puts what is left of a batch back into its order, wherever the call ends.
+struct Line<'a>(&'a mut Vec<Message>);
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.0.reverse();
+    }
+}
+
+/// One outcome each, in order, under one deadline for all.
+async fn confirm(
+    shared: &Shared,
+    names: &TopicNames,
+    sent: Vec<Sent>,
+    since: u64,
+) -> Vec<Result<Receipt>> {
+    let mut outcomes = Vec::with_capacity(sent.len());
+    // From the first poll: whoever polls late finds the answers waiting.
+    let deadline = Instant::now() + shared.deadline();
+    let concern = Concern::Subject(names.topic.as_str());
+    let mut refused = pin!(shared.link.refused(since, concern));
+    let mut over: Option<Error> = None;
+    for one in sent {
+        let (id, ack) = match one {
+            Sent::Waiting(id, ack) => (id, ack.into_future()),
+            Sent::Known(error) => {
+                outcomes.push(Err(error));
+                continue;
+            }
+        };
+        let answer = match &over {
+            // Given up, but for what has come already.
+            Some(_) => ack.now_or_never(),
+            None => tokio::select! {
+                biased;
+                answer = timeout_at(deadline, ack) => {
+                    if answer.is_err() {
+                        over = Some(shared.link.silence().with_outcome(Outcome::Unknown));
+                    }
+                    answer.ok()
+                }
+                why = &mut refused => {
+                    let outcome = match why.kind() {
+                        ErrorKind::Forbidden => Outcome::Refused,
+                        _ => Outcome::Unknown,
+                    };
+                    over = Some(why.with_outcome(outcome));
+                    None
+                }
+            },
+        };
+        outcomes.push(match (answer, &over) {
+            (Some(Ok(ack)), _) => Ok(Receipt { id, duplicate: ack.duplicate }),
+            (Some(Err(native)), _) => Err(error::publish(native)),
+            (None, Some(why)) => Err(why.clone()),
+            (None, None) => Err(error::timeout().with_outcome(Outcome::Unknown)),
+        });
+    }
+    believe_missing(shared, names, &mut outcomes).await;
+    outcomes
+}
+
+/// "Nobody takes this subject" is also what a server says that has no leader for the stream yet. So
+/// it is asked, once a batch.
+async fn believe_missing(shared: &Shared, names: &TopicNames, outcomes: &mut [Result<Receipt>]) {
+    let missing = |outcome: &Result<Receipt>| outcome.as_ref().is_err_and(is_missing);
+    if !outcomes.iter().any(missing) {
+        return;
+    }
+    let why = match stream_info(shared, &names.stream).await {
+        Err(error) if is_missing(&error) => no_topic(&names.topic).with_source(error),
+        _ => error::error(ErrorKind::Unavailable, "the topic's stream is not available now"),
+    };
+    for outcome in outcomes.iter_mut().filter(|outcome| missing(outcome)) {
+        *outcome = Err(why.clone().with_outcome(Outcome::Refused));
+    }
+}
+
+impl fmt::Debug for NatsPublisher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NatsPublisher").field("topic", &self.names.topic).finish_non_exhaustive()
+    }
+}

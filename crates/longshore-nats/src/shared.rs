@@ -1,0 +1,86 @@
+//! What publishers and consumers of one connection share.
+
+use std::time::Duration;
+
+use async_nats::jetstream::publish::PublishAck;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{Context, context::PublishAckFuture, message::PublishMessage};
+use async_nats::{Client, HeaderMap};
+use bytes::Bytes;
+use longshore_core::{BrokerInfo, ErrorKind, Result, Setup};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::config::Config;
+use crate::error;
+use crate::link::{Concern, Link};
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) context: Context,
+    pub(crate) link: std::sync::Arc<Link>,
+    pub(crate) config: Config,
+    pub(crate) setup: Setup,
+    pub(crate) info: BrokerInfo,
+}
+
+impl Shared {
+    pub(crate) fn deadline(&self) -> Duration {
+        self.config.publish_timeout
+    }
+
+    /// Asks the JetStream API about `stream`.
+    pub(crate) async fn api<T: DeserializeOwned>(
+        &self,
+        operation: &str,
+        stream: &str,
+        payload: &impl Serialize,
+    ) -> Result<T> {
+        let work = async {
+            let answer: Response<T> =
+                self.context.request(operation.to_owned(), payload).await.map_err(error::api)?;
+            match answer {
+                Response::Ok(answer) => Ok(answer),
+                Response::Err { error } => Err(error::server(error)),
+            }
+        };
+        self.link.bounded(self.deadline(), Concern::Api(stream), work).await
+    }
+
+    /// Publishes into a stream and waits for its confirmation.
+    pub(crate) async fn store(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<PublishAck> {
+        let work = async {
+            let sent = self.send(subject, Some(headers), payload).await?;
+            sent.await.map_err(error::publish)
+        };
+        self.link.bounded(self.deadline(), Concern::Subject(subject), work).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        subject: &str,
+        headers: Option<HeaderMap>,
+        payload: Bytes,
+    ) -> Result<PublishAckFuture> {
+        let mut message = PublishMessage::build().payload(payload);
+        if let Some(headers) = headers {
+            message = message.headers(headers);
+        }
+        self.context.send_publish(subject.to_owned(), message).await.map_err(error::publish)
+    }
+
+    pub(crate) fn hit(&self, step: &'static str) {
+        self.setup.probe.hit(step);
+    }
+}
+
+/// Whether an error says that what was asked for is not there.
+pub(crate) fn is_missing(error: &longshore_core::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+}
