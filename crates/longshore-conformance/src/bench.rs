@@ -128,7 +128,7 @@ impl Bench {
         GroupName::new(word).expect("a word makes a name")
     }
 
-    /// A group and its topic, as the suite declares them.
+    /// A group and its topic, as a worker with [`Bench::policy`] declares them.
     #[must_use]
     pub fn topology(&self, topic: &TopicName, group: &GroupName) -> Topology {
         Topology::group(Group {
@@ -137,7 +137,7 @@ impl Bench {
             start: Start::Declared,
             lease: LEASE,
             dead_letters: Some(Policy::default().dead_letter().retention),
-            longest_delay: LONGEST,
+            longest_delay: self.delay(STEP),
         })
     }
 
@@ -253,9 +253,6 @@ impl Bench {
         }
     }
 }
-
-/// The longest delay that a check asks for.
-const LONGEST: Duration = Duration::from_secs(60);
 
 fn no_letters() -> longshore_core::policy::DeadLetters {
     longshore_core::policy::DeadLetters { enabled: false, ..Default::default() }

@@ -11,7 +11,8 @@ use longshore_core::{AckToken, InstanceId, Received, Result, Settlement, Source}
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-pub use records::{Delivered, Ended, How, Outcome, Ran, Records, Settled, body};
+pub(crate) use records::body;
+pub use records::{Delivered, Ended, How, Outcome, Ran, Records, Settled};
 
 /// Shared by all that a check starts.
 #[derive(Default)]
@@ -110,7 +111,7 @@ impl Ledger {
             .find(|entry| entry.consumer == consumer && entry.received.token == token);
         if let Some(entry) = found {
             // The first end that took effect stands; a repeat of it changes nothing.
-            if !entry.end.as_ref().is_some_and(|end| end.result.is_ok()) {
+            if entry.end.as_ref().is_none_or(|end| end.result.is_err()) {
                 entry.end = Some(Settled {
                     ordered,
                     at: Instant::now(),

@@ -124,7 +124,7 @@ impl Report {
 
 /// The reports as a table: what is not passed, line by line, and the counts.
 #[must_use]
-pub fn table(reports: &[Report]) -> String {
+pub(crate) fn table(reports: &[Report]) -> String {
     let mut out = String::new();
     let mut odd = plain();
     odd.set_header(["server", "check", "code", "status", "reason"]);
@@ -164,7 +164,7 @@ pub fn table(reports: &[Report]) -> String {
 
 /// The checks as a table.
 #[must_use]
-pub fn listing(checks: &[&Check]) -> String {
+pub(crate) fn listing(checks: &[&Check]) -> String {
     let mut table = plain();
     table.set_header(["code", "check", "tier", "what it asserts"]);
     for check in checks {
@@ -183,7 +183,7 @@ fn plain() -> Table {
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn write_json(path: &Path, reports: &[Report]) -> io::Result<()> {
+pub(crate) fn write_json(path: &Path, reports: &[Report]) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(reports)?;
     text.push(b'\n');
     let mut partial = path.as_os_str().to_owned();

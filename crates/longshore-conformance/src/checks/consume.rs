@@ -42,13 +42,13 @@ fn message(n: usize) -> Message {
         (0..n * 7).map(|at| u8::try_from((at + n) % 256).unwrap_or_default()).collect::<Vec<_>>(),
     ));
     message.id = Some(MessageId::generate());
-    if n % 3 != 0 {
+    if !n.is_multiple_of(3) {
         message.key = Some(Bytes::from(vec![u8::try_from(n).unwrap_or_default(), 0xff, 0, b'k']));
     }
-    if n % 4 != 0 {
+    if !n.is_multiple_of(4) {
         message = message.message_type(format!("kind.{n}"));
     }
-    if n % 5 != 0 {
+    if !n.is_multiple_of(5) {
         message = message.content_type("application/json; charset=utf-8");
     }
     for header in 0..n % 6 {

@@ -217,10 +217,10 @@ fn cause(letter: &Letter, wrong: &mut Wrong) {
 fn history(letter: &Letter, instance: &SmolStr, fast: Duration, step: Duration, wrong: &mut Wrong) {
     let list = &letter.history;
     let numbers: Vec<_> = list.iter().map(|entry| entry.n).collect();
-    wrong.unless_equal("history, n", &numbers[..], &[1, 2, 3]);
+    wrong.unless_equal("history, n", numbers, [1, 2, 3]);
     let millis = |gap: Duration| u64::try_from(gap.as_millis()).ok();
     let delays: Vec<_> = list.iter().map(|entry| entry.delay_ms).collect();
-    wrong.unless_equal("history, delay_ms", &delays[..], &[millis(fast), millis(step), None]);
+    wrong.unless_equal("history, delay_ms", delays, [millis(fast), millis(step), None]);
     let told = |entry: &HistoryEntry| {
         entry.error_type.ends_with("Declined") && entry.instance == *instance
     };
@@ -332,9 +332,11 @@ async fn stays_in_its_group(bench: &Bench) -> Outcome {
         let letters = member.letters(&topic, group).await?;
         let found: Vec<_> = letters.iter().map(body).collect();
         let source = Source::DeadLetters { topic: topic.clone(), group: group.clone() };
-        let counted = member.client.broker().stats(&source).await?.ready;
+        let stats = member.client.broker().stats(&source).await?;
         ensure!(found == wanted, "dead letters of {group}: expected {wanted:?}, found {found:?}");
-        ensure!(counted == wanted.len() as u64, "{group} counts {counted} dead letters");
+        let exact = bench.info().capabilities.exact_stats;
+        let counted = !exact || stats.ready == wanted.len() as u64;
+        ensure!(counted, "{group} counts otherwise than it shows: {stats:?}, {found:?}");
     }
     for running in running {
         running.stop().await?;

@@ -1,8 +1,7 @@
 use std::time::Duration;
 
-use longshore_core::{Drift, ErrorKind, Mode, Start, Topology};
+use longshore_core::{Drift, ErrorKind, Mode, Settlement, Start, Topology};
 
-use super::ack::next;
 use crate::bench::{Bench, LEASE};
 use crate::check::{Check, Need, Outcome, Tier, ensure};
 use crate::ledger::body;
@@ -58,10 +57,10 @@ async fn redeclare_is_idempotent(bench: &Bench) -> Outcome {
     }
     // Nothing was changed by the refused ones, and nothing was lost by the others.
     broker.declare(&verify).await?;
-    let mut subscription = member.subscribe(&topic, &group).await?;
-    let delivery = next(&mut subscription).await?;
-    ensure!(body(&delivery) == "before", "expected `before`, got `{}`", body(&delivery));
-    delivery.ack().await?;
-    subscription.close().await?;
+    let consumer = member.consumer(bench.source(&topic, &group), 1).await?;
+    let received = consumer.next().await?;
+    ensure!(body(&received) == "before", "expected `before`, got `{}`", body(&received));
+    consumer.settle(Settlement::Ack(received.token)).await?;
+    consumer.close().await?;
     Ok(())
 }

@@ -69,10 +69,10 @@ async fn succeeds_after_failures(bench: &Bench) -> Outcome {
     let running = member.work(&topic, &group).policy(policy).handle(handler).start().await?;
     member.sender(&topic).await?.send("m").await?;
     bench.wait("a success", |seen| seen.ended(ledger::Outcome::Ok) > 0).await?;
-    let runs = |seen: &ledger::Records| seen.runs.len() == FAILURES as usize + 1;
-    bench.stays("4 runs", WINDOW, runs).await?;
     let attempts = bench.ledger().read(|seen| seen.attempts("m"));
     ensure!(attempts == [1, 2, 3, 4], "expected attempts 1 to 4, got {attempts:?}");
+    let runs = |seen: &ledger::Records| seen.runs.len() == FAILURES as usize + 1;
+    bench.stays("4 runs", WINDOW, runs).await?;
     running.stop().await?;
     Ok(())
 }

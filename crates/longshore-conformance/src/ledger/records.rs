@@ -117,7 +117,7 @@ pub enum Outcome {
 
 /// The body as text, for messages that the suite made of text.
 #[must_use]
-pub fn body(received: &Received) -> &str {
+pub(crate) fn body(received: &Received) -> &str {
     std::str::from_utf8(&received.body).unwrap_or("(not text)")
 }
 

@@ -30,7 +30,7 @@ impl World {
     }
 
     /// The open consumers.
-    pub(crate) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
+    pub(super) fn mailboxes(&self) -> Vec<Arc<Mailbox>> {
         let list = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
         list.iter().filter_map(Weak::upgrade).collect()
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_core::{
-    Broker, ConsumerSpec, Event, GroupName, InstanceId, Message, MessageId, Mode, Received, Record,
-    Result, Settlement, Source, TopicName, Topology,
+    Broker, ConsumerSpec, ErrorKind, Event, GroupName, Headers, InstanceId, Message, MessageId,
+    Mode, Received, Record, Result, Settlement, Source, TopicName, Topology,
 };
 
 use super::Mutant;
@@ -48,6 +48,33 @@ pub(super) const MUTANTS: &[Mutant] = &[
         make: || Box::new(CountsDeliveries),
     },
     Mutant {
+        name: "hand-overs are not counted",
+        caught_by: &["attempt.counts_failures_only", "dead_letter.metadata_is_complete"],
+        make: || Box::new(Delivers(|received| received.deliveries = 1)),
+    },
+    Mutant {
+        name: "the body of a retried message is read as text",
+        caught_by: &["fidelity.every_byte_value"],
+        make: || {
+            Box::new(Delivers(|received| {
+                if received.attempt() > 1 {
+                    received.body = String::from_utf8_lossy(&received.body).into_owned().into();
+                }
+            }))
+        },
+    },
+    Mutant {
+        name: "a retried message loses its headers",
+        caught_by: &["redrive.resets_attempts_and_loses_nothing"],
+        make: || {
+            Box::new(Delivers(|received| {
+                if received.attempt() > 1 {
+                    received.headers = Headers::new();
+                }
+            }))
+        },
+    },
+    Mutant {
         name: "declaring a group again empties it",
         caught_by: &["topology.redeclare_is_idempotent"],
         make: || Box::new(Resets),
@@ -55,7 +82,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "other settings are accepted in silence",
         caught_by: &["topology.redeclare_is_idempotent"],
-        make: || Box::new(HidesDrift),
+        make: || Box::new(HidesDrift(Mode::Declare)),
+    },
+    Mutant {
+        name: "verifying hides other settings",
+        caught_by: &["topology.redeclare_is_idempotent"],
+        make: || Box::new(HidesDrift(Mode::Verify)),
+    },
+    Mutant {
+        name: "verifying makes what is missing",
+        caught_by: &["topology.redeclare_is_idempotent"],
+        make: || Box::new(MakesMissing),
     },
 ];
 
@@ -106,6 +143,17 @@ impl Fault for OwnOnly {
     }
 }
 
+/// Changes what is handed over.
+#[derive(Debug)]
+pub(super) struct Delivers(pub(super) fn(&mut Received));
+
+impl Fault for Delivers {
+    fn deliver(&self, _: &Source, mut received: Received) -> Option<Received> {
+        (self.0)(&mut received);
+        Some(received)
+    }
+}
+
 #[derive(Debug)]
 struct CountsDeliveries;
 
@@ -134,20 +182,17 @@ impl Fault for Resets {
             if topology.mode == Mode::Declare
                 && known.contains(&(group.topic.clone(), group.name.clone()))
             {
-                empty(inner, &group.topic, &group.name, group.lease).await?;
+                let source =
+                    Source::Group { topic: group.topic.clone(), group: group.name.clone() };
+                empty(inner, source, group.lease).await?;
             }
         }
         Ok(())
     }
 }
 
-async fn empty(
-    inner: &Arc<dyn Broker>,
-    topic: &TopicName,
-    group: &GroupName,
-    lease: Duration,
-) -> Result<()> {
-    let source = Source::Group { topic: topic.clone(), group: group.clone() };
+/// Acknowledges all that a source has.
+pub(super) async fn empty(inner: &Arc<dyn Broker>, source: Source, lease: Duration) -> Result<()> {
     let spec = ConsumerSpec { source, prefetch: 100, lease, instance: InstanceId::generate() };
     let consumer = inner.consumer(&spec).await?;
     let mut events = Vec::new();
@@ -165,7 +210,7 @@ async fn empty(
 }
 
 #[derive(Debug)]
-struct HidesDrift;
+struct HidesDrift(Mode);
 
 #[async_trait]
 impl Fault for HidesDrift {
@@ -176,8 +221,25 @@ impl Fault for HidesDrift {
         _: &[(TopicName, GroupName)],
     ) -> Result<()> {
         match inner.declare(topology).await {
-            Err(error) if error.kind() == longshore_core::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists && topology.mode == self.0 => {
+                Ok(())
+            }
             result => result,
         }
+    }
+}
+
+#[derive(Debug)]
+struct MakesMissing;
+
+#[async_trait]
+impl Fault for MakesMissing {
+    async fn declare(
+        &self,
+        inner: &Arc<dyn Broker>,
+        topology: &Topology,
+        _: &[(TopicName, GroupName)],
+    ) -> Result<()> {
+        inner.declare(&Topology { mode: Mode::Declare, ..topology.clone() }).await
     }
 }

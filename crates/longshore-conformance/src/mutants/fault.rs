@@ -99,3 +99,9 @@ pub(crate) enum Spread {
     /// Every other consumer of the group.
     Members,
 }
+
+/// Breaks nothing.
+#[derive(Debug)]
+pub(super) struct Nothing;
+
+impl Fault for Nothing {}

@@ -11,6 +11,7 @@ use longshore_core::{
 };
 
 use super::Mutant;
+use super::consume::{Delivers, empty};
 use super::fault::Fault;
 
 const METADATA: &[&str] = &["dead_letter.metadata_is_complete"];
@@ -83,6 +84,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         caught_by: UNCHANGED,
         make: || Box::new(Shows(|dead| dead.content_type = None)),
     },
+    Mutant {
+        name: "looking at dead letters removes them",
+        caught_by: &["redrive.resets_attempts_and_loses_nothing"],
+        make: || Box::new(Consumes),
+    },
     writes("a dead letter has no metadata", || Box::new(Shows(|dead| dead.letter = None))),
     writes("a letter's id is random", || {
         Box::new(Writes(|letter| {
@@ -152,6 +158,17 @@ pub(super) const MUTANTS: &[Mutant] = &[
         make: || Box::new(Redrives(|record| record.failures = 1)),
     },
     Mutant {
+        name: "a redriven message loses its key",
+        caught_by: REDRIVE,
+        make: || {
+            Box::new(Delivers(|again| {
+                if again.record.as_ref().is_some_and(|record| record.redrives > 0) {
+                    again.key = None;
+                }
+            }))
+        },
+    },
+    Mutant {
         name: "redrives are not counted",
         caught_by: REDRIVE,
         make: || Box::new(Redrives(|record| record.redrives = 0)),
@@ -188,7 +205,7 @@ impl Fault for Retries {
                     delayed: received.deliveries,
                     ..Record::default()
                 });
-                Settlement::Retry { token, after: Duration::from_millis(1), record }
+                Settlement::Retry { token, after: Duration::from_millis(100), record }
             }
             other => other,
         });
@@ -242,6 +259,24 @@ impl Fault for Shows {
         if matches!(source, Source::DeadLetters { .. }) {
             all.iter_mut().for_each(self.0);
         }
+        Ok(all)
+    }
+}
+
+#[derive(Debug)]
+struct Consumes;
+
+#[async_trait]
+impl Fault for Consumes {
+    async fn browse(
+        &self,
+        inner: &Arc<dyn Broker>,
+        source: &Source,
+        page: &Page,
+        _: &[(TopicName, GroupName)],
+    ) -> Result<Vec<Received>> {
+        let all = inner.browse(source, page).await?;
+        empty(inner, source.clone(), Duration::from_secs(1)).await?;
         Ok(all)
     }
 }

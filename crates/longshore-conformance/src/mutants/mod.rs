@@ -40,6 +40,11 @@ impl fmt::Debug for Mutant {
     }
 }
 
+/// The wrapper with nothing broken: it must pass every check, or what the mutants fail on could be
+/// the wrapper.
+pub(crate) static CONTROL: Mutant =
+    Mutant { name: "nothing is broken", caught_by: &[], make: || Box::new(fault::Nothing) };
+
 /// All mutants.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
     [publish::MUTANTS, consume::MUTANTS, settle::MUTANTS, retry::MUTANTS, letters::MUTANTS]

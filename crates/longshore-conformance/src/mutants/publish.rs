@@ -18,7 +18,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         make: || Box::new(DropTenth::default()),
     },
     Mutant {
-        name: "every fifth message is overtaken by the next",
+        name: "a message is overtaken by the next of its key",
         caught_by: &["publish.one_key_keeps_its_order"],
         make: || Box::new(Swap::default()),
     },
@@ -141,12 +141,13 @@ struct Swap {
 impl Fault for Swap {
     fn publish(&self, _: &TopicName, message: Message, out: &mut Vec<Message>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.count.fetch_add(1, Ordering::Relaxed) % 5 == 3 {
+        if self.count.fetch_add(1, Ordering::Relaxed) == 20 {
             *held = Some(message);
             return;
         }
+        let key = message.key.clone();
         out.push(message);
-        out.extend(held.take());
+        out.extend(held.take_if(|held| held.key == key));
     }
 }
 
