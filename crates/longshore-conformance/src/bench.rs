@@ -4,10 +4,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use longshore_core::policy::Builder;
+use longshore_core::policy::{Builder, DeadLetters};
 use longshore_core::{
-    Broker, BrokerInfo, Clock, Error, ErrorKind, Group, GroupName, InstanceId, NoProbe, Policy,
-    Result, Setup, Source, Start, SystemClock, TopicName, Topology,
+    Broker, BrokerInfo, Capabilities, Clock, Error, ErrorKind, Group, GroupName, InstanceId,
+    NoProbe, Policy, Result, Setup, Source, Start, SystemClock, TopicName, Topology,
 };
 use longshore_runtime::{Client, TokioClock};
 
@@ -136,7 +136,9 @@ impl Bench {
             name: group.clone(),
             start: Start::Declared,
             lease: LEASE,
-            dead_letters: Some(Policy::default().dead_letter().retention),
+            dead_letters: Need::DeadLetters
+                .is_met(&self.info.capabilities)
+                .then_some(DeadLetters::default().retention),
             longest_delay: self.delay(STEP),
         })
     }
@@ -181,16 +183,10 @@ impl Bench {
     }
 
     /// The suite's quick policy, to be changed: three attempts, one durable step between them, no
-    /// jitter.
+    /// jitter. It asks for nothing that the backend declares to be missing.
     #[must_use]
     pub fn policy(&self) -> Builder {
-        Policy::builder()
-            .max_attempts(3)
-            .fast_delays([])
-            .delayed([self.delay(STEP)])
-            .jitter(0.0)
-            .handler_timeout(Duration::from_secs(30))
-            .drain(Duration::from_secs(5))
+        quick(&self.info.capabilities)
     }
 
     /// Plays the death of a member's process.
@@ -220,8 +216,8 @@ impl Bench {
         let member = self.member().await?;
         let (topic, group) = (self.topic("refused"), self.group("group"));
         let policy = match need {
-            Need::Delay => self.policy().dead_letter(no_letters()),
-            Need::DeadLetters => self.policy().max_attempts(1).delayed([]),
+            Need::Delay => self.policy().fast_delays([]).delayed([STEP]),
+            Need::DeadLetters => self.policy().dead_letter(DeadLetters::default()),
         };
         let policy = policy.build().map_err(Error::from)?;
         let worker = member.work(&topic, &group).policy(policy);
@@ -254,8 +250,21 @@ impl Bench {
     }
 }
 
-fn no_letters() -> longshore_core::policy::DeadLetters {
-    longshore_core::policy::DeadLetters { enabled: false, ..Default::default() }
+/// The suite's policy on a backend that can do so much.
+pub(crate) fn quick(capabilities: &Capabilities) -> Builder {
+    let step = STEP.max(capabilities.delay_min);
+    let policy = Policy::builder()
+        .max_attempts(3)
+        .jitter(0.0)
+        .handler_timeout(Duration::from_secs(30))
+        .drain(Duration::from_secs(5));
+    let policy = if Need::Delay.is_met(capabilities) {
+        policy.fast_delays([]).delayed([step])
+    } else {
+        policy.fast_delays([step, step]).delayed([])
+    };
+    let enabled = Need::DeadLetters.is_met(capabilities);
+    policy.dead_letter(DeadLetters { enabled, ..DeadLetters::default() })
 }
 
 fn setup(clock: &Arc<dyn Clock>) -> Setup {

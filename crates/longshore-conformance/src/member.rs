@@ -5,12 +5,12 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use longshore_core::{
-    Consumer, ConsumerSpec, Event, Failure, GroupName, InstanceId, Page, Received, Result,
+    Consumer, ConsumerSpec, Event, Failure, GroupName, InstanceId, Page, Policy, Received, Result,
     Settlement, Source, TopicName,
 };
 use longshore_runtime::{Client, Context, Sender, Subscription, WorkerBuilder};
 
-use crate::bench::{LEASE, PATIENCE};
+use crate::bench::{LEASE, PATIENCE, quick};
 use crate::check::{Outcome, Stop};
 use crate::ledger::{self, Ledger};
 
@@ -32,9 +32,15 @@ impl Member {
         Self { client, instance, ledger }
     }
 
-    /// Begins a worker with the suite's lease.
+    /// Begins a worker with the suite's lease and policy.
     pub fn work(&self, topic: &TopicName, group: &GroupName) -> WorkerBuilder {
-        self.client.worker(topic, group).lease(LEASE).prefetch(16).concurrency(4)
+        let worker = self.client.worker(topic, group).policy(self.policy());
+        worker.lease(LEASE).prefetch(16).concurrency(4)
+    }
+
+    fn policy(&self) -> Policy {
+        let policy = quick(&self.client.info().capabilities).build();
+        policy.expect("the suite's own policy is valid")
     }
 
     /// A handler whose runs are in the ledger.
@@ -73,12 +79,12 @@ impl Member {
         self.client.sender(topic).await
     }
 
-    /// Opens a subscription with the suite's lease.
+    /// Opens a subscription with the suite's lease and policy.
     ///
     /// # Errors
     /// Whatever the backend meets.
     pub async fn subscribe(&self, topic: &TopicName, group: &GroupName) -> Result<Subscription> {
-        self.client.subscribe(topic, group).lease(LEASE).await
+        self.client.subscribe(topic, group).policy(self.policy()).lease(LEASE).await
     }
 
     /// Opens a consumer below the runtime: nobody extends its leases or settles for it.

@@ -14,8 +14,11 @@ use crate::check::Check;
 pub struct Report {
     /// The backend's name.
     pub backend: String,
-    /// The server and its version, as the backend says; the variant's name until that is known.
+    /// The server and its version, as the backend says; before it, where the harness has several,
+    /// the name of the variant.
     pub server: String,
+    #[serde(skip)]
+    variant: Option<String>,
     /// Check by check, in the order of the catalogue.
     pub checks: Vec<CheckEntry>,
     /// Mutant by mutant.
@@ -82,6 +85,14 @@ pub struct MutantEntry {
     pub survived: Vec<&'static str>,
 }
 
+impl MutantEntry {
+    /// Whether it was found, by every check that could be run on it.
+    #[must_use]
+    pub fn is_caught(&self) -> bool {
+        self.survived.is_empty() && !self.caught_by.is_empty()
+    }
+}
+
 impl CheckEntry {
     pub(crate) fn new(check: &Check, status: Status, reason: Option<String>) -> Self {
         Self { id: check.id, code: check.code, tier: check.tier.as_str(), status, reason }
@@ -90,11 +101,12 @@ impl CheckEntry {
 
 impl Report {
     /// A report in which nothing was run yet.
-    pub(crate) fn new(backend: &str, server: String, checks: &[&'static Check]) -> Self {
+    pub(crate) fn new(backend: &str, variant: Option<String>, checks: &[&'static Check]) -> Self {
         let unselected = || Some("not selected by the filter".to_owned());
         Self {
             backend: backend.to_owned(),
-            server,
+            server: variant.clone().unwrap_or_else(|| "unknown".to_owned()),
+            variant,
             checks: checks
                 .iter()
                 .map(|check| CheckEntry::new(check, Status::NotRun, unselected()))
@@ -105,7 +117,10 @@ impl Report {
 
     pub(crate) fn record(&mut self, server: Option<String>, entry: CheckEntry) {
         if let Some(server) = server {
-            self.server = server;
+            self.server = match &self.variant {
+                Some(variant) => format!("{variant}: {server}"),
+                None => server,
+            };
         }
         if let Some(place) = self.checks.iter_mut().find(|known| known.id == entry.id) {
             *place = entry;
@@ -152,7 +167,7 @@ pub(crate) fn table(reports: &[Report]) -> String {
     let header = ["backend", "server"].map(str::to_owned).into_iter().chain(statuses);
     counts.set_header(header.chain(["mutants caught".to_owned()]));
     for report in reports {
-        let caught = report.mutants.iter().filter(|mutant| mutant.survived.is_empty()).count();
+        let caught = report.mutants.iter().filter(|mutant| mutant.is_caught()).count();
         let numbers = Status::ALL.iter().map(|status| report.count(*status).to_string());
         let names = [report.backend.clone(), report.server.clone()].into_iter();
         let mutants = format!("{caught} of {}", report.mutants.len());
@@ -203,7 +218,7 @@ mod tests {
 
     fn report() -> Report {
         let all: Vec<_> = checks::all().take(3).collect();
-        let mut report = Report::new("memory", "variant".to_owned(), &all);
+        let mut report = Report::new("memory", Some("paused".to_owned()), &all);
         assert!(report.is_empty());
         let server = Some("memory 1".to_owned());
         report.record(server, CheckEntry::new(all[0], Status::Passed, None));
@@ -221,7 +236,7 @@ mod tests {
     fn the_json_has_the_documented_form() {
         let json = serde_json::to_value([report()]).unwrap();
         assert_eq!(json[0]["backend"], "memory");
-        assert_eq!(json[0]["server"], "memory 1");
+        assert_eq!(json[0]["server"], "paused: memory 1");
         assert_eq!(json[0]["checks"][0]["status"], "passed");
         assert_eq!(json[0]["checks"][0]["reason"], serde_json::Value::Null);
         assert_eq!(json[0]["checks"][1]["status"], "failed");

@@ -53,10 +53,11 @@ impl Suite {
         };
         let mutants =
             if harness.mutants() { mutants::all().filter(wanted).collect() } else { Vec::new() };
-        let reports = harness
-            .servers()
+        let servers = harness.servers();
+        let several = servers.len() > 1;
+        let reports = servers
             .into_iter()
-            .map(|server| Report::new(harness.name(), server, &checks))
+            .map(|server| Report::new(harness.name(), several.then_some(server), &checks))
             .collect();
         Self { harness, checks, mutants, reports: Arc::new(Mutex::new(reports)) }
     }
@@ -155,8 +156,8 @@ impl Suite {
                     | Verdict::NotRun(reason) => unknown.push(format!("{}: {reason}", check.id)),
                 }
             }
-            let caught = survived.is_empty() && !caught_by.is_empty();
             let entry = MutantEntry { name: mutant.name, caught_by, survived: survived.clone() };
+            let caught = entry.is_caught();
             let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
             reports[index].mutants.push(entry);
             if caught {
