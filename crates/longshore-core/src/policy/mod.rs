@@ -146,6 +146,12 @@ impl Policy {
         Builder::default()
     }
 
+    /// Starts from this policy.
+    #[must_use]
+    pub fn to_builder(&self) -> Builder {
+        Builder(self.clone())
+    }
+
     /// Decides about a failed run. `roll` is a random number in `[0, 1]`.
     ///
     /// Gap *n*, after attempt *n*, is entry *n* of `fast_delays ++ delayed`, and the last delayed

@@ -14,6 +14,8 @@
 //! | settlement and its answer | settled, or settled again: a token settles once |
 
 mod book;
+mod lease;
+mod outcome;
 mod state;
 mod step;
 #[cfg(test)]
