@@ -37,7 +37,7 @@ pub use clock::{Clock, SystemClock};
 pub use consumer::{AckToken, Consumer, ConsumerSpec, Event, Link, Settlement};
 pub use error::{Error, ErrorKind, Outcome, Result, Retryability};
 pub use headers::{HeaderName, Headers, InvalidHeader, RESERVED_PREFIX};
-pub use letter::{Cause, Letter, dead_letter_id};
+pub use letter::{Cause, Letter, MAX_LETTER, dead_letter_id};
 pub use message::{DEFAULT_MAX_BODY, MAX_HEADERS, Message, MessageId};
 pub use names::{GroupName, Lane, Tenant, TopicName, derived};
 pub use policy::{Failure, Policy, Reason, Run, Verdict};

@@ -11,12 +11,10 @@
 //! - any other name under `longshore-`, in any case, is dropped.
 
 use bytes::Bytes;
-use longshore_core::{HeaderName, Headers, Letter, MAX_RECORD, RETRY_HEADER, Record};
+use longshore_core::{HeaderName, Headers, Letter, MAX_LETTER, MAX_RECORD, RETRY_HEADER, Record};
 
 /// What starts the name of every header of a dead letter.
 const LETTER_PREFIX: &str = "longshore-dl-";
-/// The most bytes of the headers of a letter, as core writes them; a larger one was forged.
-const MAX_LETTER: usize = 16 * 1024;
 
 /// Removes what users may not set: every header under `longshore-`. Copies nothing where there is
 /// none.
@@ -55,7 +53,7 @@ pub fn split<N: AsRef<[u8]>>(raw: impl IntoIterator<Item = (N, Bytes)>) -> Incom
         } else if name.as_str() == RETRY_HEADER {
             records += 1;
             record = (records == 1 && value.len() <= MAX_RECORD)
-                .then(|| Record::decode(&value))
+                .then(|| Record::decode_copy(&value))
                 .flatten();
         } else if name.as_str().starts_with(LETTER_PREFIX) {
             letter_size =

@@ -8,16 +8,16 @@
 //!
 //! It knows no broker and no client library.
 
-// mod backoff;
+mod backoff;
 mod coalescer;
 pub mod hygiene;
 pub mod options;
 mod secret;
 mod slab;
-// mod supervisor;
+mod supervisor;
 
-// pub use backoff::{Backoff, BackoffConfig};
+pub use backoff::{Backoff, BackoffConfig};
 pub use coalescer::{Coalescer, Flush};
 pub use secret::Secret;
 pub use slab::Slab;
-// pub use supervisor::{Connect, Handle, State, Supervisor};
+pub use supervisor::{Connect, Handle, State, Supervisor};

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use longshore_core::{
     Broker, BrokerInfo, Capabilities, Consumer, ConsumerSpec, Cursor, Deliveries, Durability,
-    Error, Fencing, Finding, InstanceId, LeaseKind, MAX_HEADERS, MAX_RECORD, MoveKind,
+    Error, Fencing, Finding, InstanceId, LeaseKind, MAX_HEADERS, MAX_LETTER, MAX_RECORD, MoveKind,
     NoSubscriber, Page, Position, PublishDedup, Publisher, Received, Replication, Result,
     RetryPlace, Setup, Severity, Source, Stats, Support, TopicName, Topology,
 };
@@ -25,9 +25,6 @@ use crate::publisher::MemoryPublisher;
 use crate::registry::Client;
 use crate::store::Item;
 use crate::world::World;
-
-/// The most bytes of a letter's headers, as core writes them.
-const MAX_LETTER: usize = 16 * 1024;
 
 /// Connects to `memory://` or `memory://NAME`.
 ///

@@ -26,7 +26,7 @@ pub static OPTIONS: &[OptionSpec] = &[
         "dedup",
         Kind::Duration,
         Some("2m"),
-        "How long a topic knows an id again, at most `capacity` ids each; `0s` is off.",
+        "How long a topic knows an id again, at least its last `capacity` ids; `0s` is off.",
     ),
     OptionSpec::new(
         "publish_timeout",

@@ -1,49 +1,89 @@
 //! The window in which a topic knows an id again.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use longshore_core::MessageId;
 use tokio::time::Instant;
 
-/// Bounded in time and in count: beyond `bound` the oldest id is forgotten early.
+/// Bounded in time, and in count: it knows at least the last `bound` ids, at most twice as many.
+///
+/// Two generations, of which the older is dropped whole: ids are never removed one by one, which
+/// would leave the table full of gaps and make it rehash itself every few messages.
 #[derive(Debug)]
 pub(crate) struct Recent {
     window: Duration,
     bound: usize,
-    known: HashSet<MessageId>,
-    order: VecDeque<(Instant, MessageId)>,
+    current: HashMap<MessageId, Instant>,
+    previous: HashMap<MessageId, Instant>,
+    /// When the first of the current generation came.
+    since: Option<Instant>,
 }
 
 impl Recent {
     pub(crate) fn new(window: Duration, bound: usize) -> Self {
-        Self { window, bound, known: HashSet::new(), order: VecDeque::new() }
+        Self { window, bound, current: HashMap::new(), previous: HashMap::new(), since: None }
     }
 
-    pub(crate) fn contains(&mut self, id: &MessageId, now: Instant) -> bool {
+    /// Remembers an id, and says whether it is new.
+    pub(crate) fn admit(&mut self, id: &MessageId, now: Instant) -> bool {
         if self.window.is_zero() {
+            return true;
+        }
+        let over = |at: Instant| now.duration_since(at) >= self.window;
+        let old = self.since.is_some_and(over);
+        let known = [&self.current, &self.previous].into_iter().find_map(|ids| ids.get(id));
+        if known.is_some_and(|at| !over(*at)) {
             return false;
         }
-        while self.order.front().is_some_and(|(at, _)| now.duration_since(*at) >= self.window) {
-            self.forget_oldest();
+        if old || self.current.len() >= self.bound {
+            // Whatever is in the older one came before this one's first: its window is over too,
+            // or the bound was reached twice.
+            std::mem::swap(&mut self.current, &mut self.previous);
+            self.current.clear();
+            self.since = None;
         }
-        self.known.contains(id)
+        self.since.get_or_insert(now);
+        self.current.insert(id.clone(), now);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: usize) -> MessageId {
+        MessageId::new(n.to_string()).unwrap()
     }
 
-    pub(crate) fn remember(&mut self, id: &MessageId, now: Instant) {
-        if self.window.is_zero() {
-            return;
+    #[test]
+    fn an_id_is_known_for_the_window_exactly_whatever_comes_between() {
+        let window = Duration::from_secs(10);
+        let (mut recent, start) = (Recent::new(window, 1000), Instant::now());
+        for n in 0..100 {
+            assert!(recent.admit(&id(n), start + Duration::from_secs(n as u64)));
+            for before in 0..=n {
+                let known = n - before < 10;
+                let mut look =
+                    Recent { current: recent.current.clone(), ..Recent::new(window, 1000) };
+                look.previous = recent.previous.clone();
+                look.since = recent.since;
+                let now = start + Duration::from_secs(n as u64);
+                assert_eq!(!look.admit(&id(before), now), known, "{before} at {n}");
+            }
         }
-        if self.order.len() >= self.bound {
-            self.forget_oldest();
-        }
-        self.known.insert(id.clone());
-        self.order.push_back((now, id.clone()));
     }
 
-    fn forget_oldest(&mut self) {
-        if let Some((_, id)) = self.order.pop_front() {
-            self.known.remove(&id);
+    #[test]
+    fn the_count_is_bounded_and_the_last_are_known() {
+        let (mut recent, now) = (Recent::new(Duration::from_secs(10), 8), Instant::now());
+        for n in 0..100 {
+            assert!(recent.admit(&id(n), now));
+            assert!(recent.current.len() + recent.previous.len() <= 16);
+            for before in n.saturating_sub(7)..=n {
+                assert!(!recent.admit(&id(before), now), "{before} at {n}");
+            }
         }
     }
 }

@@ -83,10 +83,9 @@ impl MemoryPublisher {
             .map_err(|error| error.with_backend(BACKEND).with_outcome(Outcome::Refused))?;
         let topic = &mut state.topics[self.topic];
         let id = message.id.clone().unwrap_or_else(MessageId::generate);
-        if topic.recent.contains(&id, now) {
+        if !topic.recent.admit(&id, now) {
             return Ok(Receipt { id, duplicate: true });
         }
-        topic.recent.remember(&id, now);
         let entry = codec::entry(message, id.clone(), topic.next_seq(), now, wall);
         state.store(self.topic, entry);
         Ok(Receipt { id, duplicate: false })

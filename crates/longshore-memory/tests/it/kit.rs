@@ -1,5 +1,7 @@
 //! A broker, a topic and a group, and short words for what tests do to them.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::time::Duration;
 
 use longshore_core::{

@@ -1,102 +1,25 @@
-//! The metadata of a dead letter, and its form on the wire: one header each, all single-valued
-//! UTF-8 text under `longshore-dl-`. `docs/dead-letters.md` is its public description.
+//! A letter as headers, and back.
 
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use smol_str::SmolStr;
 
-use crate::policy::Reason;
-use crate::text::{bounded, hex, parse_rfc3339, rfc3339};
-use crate::{GroupName, HeaderName, Headers, HistoryEntry, MessageId, Position, TopicName};
+use super::{Cause, Letter};
+use crate::text::{bounded, parse_rfc3339, rfc3339};
+use crate::{HeaderName, Headers, Position};
 
 /// What starts the name of every header of a dead letter.
-const PREFIX: &str = "longshore-dl-";
+pub(super) const PREFIX: &str = "longshore-dl-";
 const VERSION: &str = "1";
 /// The most bytes of all of a letter's headers.
-const MAX_LETTER: usize = 16 * 1024;
+pub const MAX_LETTER: usize = 16 * 1024;
 const MAX_TEXT: usize = 1024;
 const MAX_CHAIN: usize = 4 * 1024;
 const MAX_CHAIN_ITEMS: usize = 10;
 const MAX_BACKTRACE: usize = 8 * 1024;
 const MAX_HISTORY_TEXT: usize = 2 * 1024;
-
-/// Why a message is a dead letter, and what happened before.
-///
-/// The engine makes it; the backend writes it beside the untouched message.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Letter {
-    /// Deterministic ([`dead_letter_id`]): a duplicate copy is recognisable, and a second death
-    /// after a redrive differs.
-    pub id: SmolStr,
-    /// Why.
-    pub reason: Reason,
-    /// More of why, for people.
-    pub reason_detail: Option<String>,
-    /// The last error, where there was one.
-    pub cause: Option<Cause>,
-    /// The topic that it was published to, with the tenant's prefix.
-    pub source: SmolStr,
-    /// The backend's name.
-    pub source_backend: SmolStr,
-    /// The group that failed it.
-    pub source_group: SmolStr,
-    /// Where it stood when it was published.
-    pub position: Position,
-    /// The message's id.
-    pub original_id: SmolStr,
-    /// When it was published, where that is known.
-    pub original_published_at: Option<SystemTime>,
-    /// Handler runs.
-    pub attempts: u32,
-    /// Hand-overs, crashes and lost connections included.
-    pub deliveries: u32,
-    /// Durable delayed retries.
-    pub delayed_retries: u32,
-    /// When a run first failed.
-    pub first_failed_at: SystemTime,
-    /// When the last run failed.
-    pub last_failed_at: SystemTime,
-    /// When it was moved.
-    pub dead_lettered_at: SystemTime,
-    /// The last failures, oldest first.
-    pub history: Vec<HistoryEntry>,
-    /// The name of the handler.
-    pub handler: SmolStr,
-    /// The message's type.
-    pub message_type: Option<SmolStr>,
-    /// Which instance failed it last.
-    pub instance: SmolStr,
-    /// The version of longshore that wrote this.
-    pub lib_version: SmolStr,
-    /// The fingerprint of the policy that decided.
-    pub policy: SmolStr,
-    /// How often it had been redriven before it died.
-    pub redrive_count: u32,
-    /// The id of the letter that it was before the last redrive.
-    pub redrive_of: Option<SmolStr>,
-    /// SHA-256 of the body.
-    pub payload_sha256: SmolStr,
-}
-
-/// The error of the last run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cause {
-    /// The type's name.
-    pub error_type: String,
-    /// What it says.
-    pub message: String,
-    /// The code that the handler gave it.
-    pub code: Option<String>,
-    /// Whether trying again could have helped.
-    pub transient: bool,
-    /// What caused it, outermost first.
-    pub chain: Vec<String>,
-    /// Where it arose, where that was asked for.
-    pub backtrace: Option<String>,
-}
 
 #[derive(Serialize, Deserialize)]
 struct ChainItem {
@@ -228,38 +151,6 @@ impl Letter {
             payload_sha256: fields.small("payload-sha256"),
         })
     }
-
-    /// SHA-256 of `body`, as the field `payload_sha256` holds it.
-    #[must_use]
-    pub fn payload_sha256(body: &[u8]) -> SmolStr {
-        hex(&Sha256::digest(body)).into()
-    }
-}
-
-/// The id of a dead letter: the first 16 bytes of SHA-256 over the length-prefixed topic, group,
-/// origin position, message id and redrive count, in hexadecimal.
-#[must_use]
-pub fn dead_letter_id(
-    topic: &TopicName,
-    group: &GroupName,
-    origin: &str,
-    id: Option<&MessageId>,
-    redrives: u32,
-) -> SmolStr {
-    let mut hash = Sha256::new();
-    let mut part = |bytes: &[u8]| {
-        hash.update((bytes.len() as u64).to_be_bytes());
-        hash.update(bytes);
-    };
-    part(topic.as_str().as_bytes());
-    part(group.as_str().as_bytes());
-    part(origin.as_bytes());
-    match id {
-        Some(id) => id.with_str(|id| part(id.as_bytes())),
-        None => part(b""),
-    }
-    part(redrives.to_string().as_bytes());
-    hex(&hash.finalize()[..16]).into()
 }
 
 fn chain(messages: &[String]) -> Vec<ChainItem> {
@@ -350,128 +241,5 @@ impl<'a> Decoder<'a> {
             (Some(partition), Some(offset)) => Position::Offset { partition, offset },
             _ => Position::None,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::{Duration, UNIX_EPOCH};
-
-    fn letter() -> Letter {
-        let at = UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
-        let entry = HistoryEntry {
-            n: 1,
-            at: Some(at),
-            delay_ms: Some(100),
-            error_type: "E".into(),
-            instance: "i-1".into(),
-        };
-        Letter {
-            id: "0123".into(),
-            reason: Reason::AttemptsExhausted,
-            reason_detail: Some("two\nlines".into()),
-            cause: Some(Cause {
-                error_type: "E".into(),
-                message: "card declined".into(),
-                code: Some("declined".into()),
-                transient: true,
-                chain: vec!["socket closed".into()],
-                backtrace: Some("at main".into()),
-            }),
-            source: "orders".into(),
-            source_backend: "memory".into(),
-            source_group: "billing".into(),
-            position: Position::Sequence(7),
-            original_id: "id-1".into(),
-            original_published_at: Some(at),
-            attempts: 6,
-            deliveries: 8,
-            delayed_retries: 3,
-            first_failed_at: at,
-            last_failed_at: at,
-            dead_lettered_at: at,
-            history: vec![entry; 10],
-            handler: "bill".into(),
-            message_type: None,
-            instance: "i-1".into(),
-            lib_version: "0.1.0".into(),
-            policy: "abcd".into(),
-            redrive_count: 0,
-            redrive_of: None,
-            payload_sha256: Letter::payload_sha256(b"{}"),
-        }
-    }
-
-    fn decode(headers: &Headers) -> Option<Letter> {
-        Letter::decode(headers.iter().map(|(name, value)| (name.as_str(), &value[..])))
-    }
-
-    #[test]
-    fn a_letter_survives_its_codec_with_control_characters_escaped() {
-        let mut wanted = letter();
-        let read = decode(&wanted.encode(usize::MAX).unwrap()).unwrap();
-        wanted.reason_detail = Some("two\\nlines".into());
-        assert_eq!(read, wanted);
-    }
-
-    #[test]
-    fn it_is_dropped_in_the_stated_order_until_it_fits() {
-        let mut letter = letter();
-        let cause = letter.cause.as_mut().unwrap();
-        cause.backtrace = Some("b".repeat(100_000));
-        cause.message = "m".repeat(1_000_000);
-        cause.chain = vec!["c".repeat(5_000); 20];
-        let full = letter.encode(usize::MAX).unwrap();
-        assert!(full.size() <= MAX_LETTER, "{}", full.size());
-        let has = |headers: &Headers, name: &str| headers.get(&format!("{PREFIX}{name}")).is_some();
-        let sizes: Vec<_> = (100..full.size()).rev().step_by(50).collect();
-        for room in sizes {
-            let headers = letter.encode(room).unwrap();
-            assert!(headers.size() <= room);
-            assert!(!has(&headers, "error-backtrace") || has(&headers, "history"));
-            assert!(!has(&headers, "history") || has(&headers, "error-chain"));
-            assert!(!has(&headers, "error-chain") || has(&headers, "source"));
-            assert_eq!(decode(&headers).unwrap().id, "0123");
-        }
-        assert!(letter.encode(50).is_none());
-    }
-
-    #[test]
-    fn the_id_tells_every_part_from_its_neighbour() {
-        let topic = |name| TopicName::new(name).unwrap();
-        let group = |name| GroupName::new(name).unwrap();
-        let id = MessageId::new("m").unwrap();
-        let base = dead_letter_id(&topic("a"), &group("b"), "1", Some(&id), 0);
-        assert_eq!(base.len(), 32);
-        assert_eq!(base, dead_letter_id(&topic("a"), &group("b"), "1", Some(&id), 0));
-        for other in [
-            dead_letter_id(&topic("ab"), &group("b"), "1", Some(&id), 0),
-            dead_letter_id(&topic("a"), &group("c"), "1", Some(&id), 0),
-            dead_letter_id(&topic("a"), &group("b"), "2", Some(&id), 0),
-            dead_letter_id(&topic("a"), &group("b"), "1", None, 0),
-            dead_letter_id(&topic("a"), &group("b"), "1", Some(&id), 1),
-        ] {
-            assert_ne!(base, other);
-        }
-    }
-
-    #[test]
-    fn foreign_or_damaged_headers_are_no_letter() {
-        assert_eq!(Letter::decode([]), None);
-        let headers = [
-            ("longshore-dl-version", &b"1"[..]),
-            ("longshore-dl-id", b"x"),
-            ("longshore-dl-reason", b"because"),
-        ];
-        assert_eq!(Letter::decode(headers), None);
-        let headers = [
-            ("longshore-dl-version", &b"1"[..]),
-            ("longshore-dl-id", b"x"),
-            ("longshore-dl-reason", b"permanent"),
-            ("longshore-dl-attempts", b"-5"),
-            ("longshore-dl-history", b"[[["),
-        ];
-        assert_eq!(Letter::decode(headers).unwrap().attempts, 0);
     }
 }

@@ -1,0 +1,175 @@
+//! Every example, run as a newcomer runs it, and what it prints.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than any example needs, building it included.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+fn example(name: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["run", "--quiet", "--locked", "-p", "examples", "--example", name, "--"]);
+    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(name: &str, arguments: &[&str]) -> String {
+    let output = example(name, arguments).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{name} failed\n{text}\n{errors}");
+    text
+}
+
+/// Every one of `wanted`, in this order; `*` stands for anything inside a line.
+#[track_caller]
+fn tells(text: &str, wanted: &[&str]) {
+    let mut lines = text.lines();
+    for pattern in wanted {
+        assert!(lines.any(|line| matches(line, pattern)), "no `{pattern}` (in order) in:\n{text}");
+    }
+}
+
+fn matches(line: &str, pattern: &str) -> bool {
+    let mut rest = line;
+    pattern.split('*').enumerate().all(|(index, part)| match rest.find(part) {
+        Some(at) if index > 0 || at == 0 => {
+            rest = &rest[at + part.len()..];
+            true
+        }
+        _ => false,
+    }) && (pattern.ends_with('*') || rest.is_empty())
+}
+
+#[test]
+fn the_matcher_can_fail() {
+    assert!(matches("a is b", "a*b") && matches("a is b", "*is b") && matches("ab", "ab"));
+    assert!(!matches("a is b", "a") && !matches("a is b", "is*") && !matches("ab", "a*c"));
+}
+
+#[test]
+fn quickstart_tells_the_whole_story() {
+    let text = run("quickstart", &[]);
+    tells(
+        &text,
+        &[
+            "connected to memory *",
+            "1. publish three orders*",
+            "  order 3 is stored as message *",
+            "2. handle them",
+            "  idle after *: 5 received, 1 redelivered, 2 succeeded, 4 failed, 1 retried in process, \
+             1 retried after a delay, 2 dead-lettered",
+            "3. look at the dead letters: nothing was lost",
+            "4. mend the cause, and send back what it killed",
+            "  order 3, attempt 1: billed",
+            "  1 sent back, 1 left alone",
+            "5. stop",
+            "  still dead: 1",
+        ],
+    );
+    // Handlers run side by side: their lines have no fixed order among themselves.
+    for line in [
+        "  order 1, attempt 1: billed",
+        "  order 2, attempt 2: the bank does not answer -> tried again",
+        "  order 2, attempt 3: billed",
+        "  order 3, attempt 1: unknown card -> trying again cannot help",
+        "  *: undecodable after 1 attempt(s)",
+        "    body     not JSON",
+        "  *: permanent after 1 attempt(s)",
+        "    error    unknown card (&str)",
+        "    from     quickstart / billing",
+        "    handler  quickstart::bill",
+    ] {
+        tells(&text, &[line]);
+    }
+    let waited = text.lines().find_map(|line| line.strip_prefix("  idle after ")).unwrap();
+    let seconds: f64 = waited.split(' ').next().unwrap().parse().unwrap();
+    assert!(seconds >= 0.5, "the delayed retry came early: {waited}");
+}
+
+#[test]
+fn swap_gives_one_trace() {
+    let trace = "bad 1, bad permanent, flaky 1, flaky 2, flaky attempts-exhausted, good 1";
+    let text = run("swap", &["memory://one", "memory://two", "memory://"]);
+    let line = format!("memory: {trace}");
+    tells(&text, &[&line, &line, &line, "3 broker(s), one trace"]);
+}
+
+#[test]
+fn dead_letters_are_browsed_rehearsed_and_redriven() {
+    let text = run("dead_letters", &["memory://"]);
+    tells(
+        &text,
+        &[
+            "5 received, 5 failed, 4 dead-lettered, 1 discarded",
+            "4 dead letters, two a page:",
+            "  --",
+            "  --",
+            "a dry run would send back 3 and leave 1",
+            "3 sent back in *, 1 left",
+            "the group failed them again: 3 received, 3 failed, 3 dead-lettered",
+            "  redriven 1 time(s), same message *",
+        ],
+    );
+    tells(&text, &["  rejected   not delivered there"]);
+}
+
+#[test]
+fn worker_serves_until_ctrl_c_and_drains() {
+    let mut child = example("worker", &["memory://"])
+        .env("WORKER_CONCURRENCY", "2")
+        .env("WORKER_MAX_ATTEMPTS", "3")
+        .spawn()
+        .unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut text = String::new();
+    let begun = Instant::now();
+    while text.matches("billed order").count() < 10 || !text.contains("ready;") {
+        assert!(begun.elapsed() < PATIENCE, "{text}");
+        let read = stdout.read_line(&mut text).unwrap();
+        if read == 0 {
+            let mut errors = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut errors).unwrap();
+            panic!("the worker ended: {text}\n{errors}");
+        }
+    }
+    interrupt(child.id());
+    stdout.read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success(), "{text}");
+    tells(&text, &["policy: 3 attempts, fast [50ms], delayed [200ms 400ms 800ms 1s]"]);
+    tells(&text, &["ready; Ctrl-C to stop"]);
+    tells(&text, &["billed order 5 in EUR, attempt 2"]);
+    tells(
+        &text,
+        &[
+            "draining",
+            "11 received, 1 redelivered, 10 succeeded, 1 failed, 1 retried after a delay",
+        ],
+    );
+}
+
+/// Ctrl-C for the example itself: cargo, which started it, passes no signal on.
+fn interrupt(cargo: u32) {
+    let children = format!("/proc/{cargo}/task/{cargo}/children");
+    let example = std::fs::read_to_string(children).unwrap_or_default();
+    // Where cargo has replaced itself by the example, it has no child.
+    let pid = example.split_whitespace().next().map_or(cargo.to_string(), str::to_owned);
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+}
+
+#[test]
+fn a_wrong_url_or_policy_is_told_and_the_exit_code_says_so() {
+    for (name, arguments, wanted) in [
+        ("quickstart", vec!["gopher://"], "scheme `gopher` is unknown; built in: memory"),
+        ("swap", vec!["memory://?colour=red"], "colour"),
+        ("worker", vec!["memory://", "no-such.toml"], "reading no-such.toml"),
+    ] {
+        let output = example(name, &arguments).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(wanted), "{name}: {errors}");
+    }
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask`: the project's automation, in Rust, so that it runs wherever the project builds.
+
+mod backends;
+mod conformance;
+mod process;
+mod tests;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", about = "The project's automation")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what the tests need and run everything, cheap checks first.
+    Test(tests::Options),
+    /// Run the conformance suite.
+    Conformance(conformance::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Test(options) => tests::run(&options),
+        Command::Conformance(options) => conformance::run(&options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
