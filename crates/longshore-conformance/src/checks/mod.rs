@@ -10,6 +10,7 @@ mod fidelity;
 mod groups;
 mod isolation;
 mod large;
+mod metadata;
 mod nack;
 mod publish;
 mod retry;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         retry_lane::CHECKS,
         attempts::CHECKS,
         dlq::CHECKS,
+        metadata::CHECKS,
         groups::CHECKS,
         shutdown::CHECKS,
         fidelity::CHECKS,

@@ -24,6 +24,7 @@ fn received(seq: u64) -> Received {
         content_type: None,
         headers: Headers::new(),
         published_at: None,
+        lease: None,
         position: Position::None,
         deliveries: 1,
         record: None,

@@ -11,12 +11,11 @@ use longshore_core::{
 };
 
 use super::Mutant;
-use super::consume::{Delivers, empty};
+use super::consume::empty;
 use super::fault::Fault;
 
 const METADATA: &[&str] = &["dead_letter.metadata_is_complete"];
 const UNCHANGED: &[&str] = &["dead_letter.message_is_unchanged"];
-const REDRIVE: &[&str] = &["redrive.resets_attempts_and_loses_nothing"];
 
 /// A mutant whose letters are written otherwise.
 const fn writes(name: &'static str, make: fn() -> Box<dyn Fault>) -> Mutant {
@@ -147,37 +146,6 @@ pub(super) const MUTANTS: &[Mutant] = &[
         }))
     }),
     writes("a letter was redriven before", || Box::new(Writes(|letter| letter.redrive_count += 1))),
-    Mutant {
-        name: "redriven messages are taken for duplicates and dropped",
-        caught_by: &["redrive.resets_attempts_and_loses_nothing", "redrive.reaches_only_its_group"],
-        make: || Box::new(RedriveLoses),
-    },
-    Mutant {
-        name: "a redriven message keeps its attempts",
-        caught_by: REDRIVE,
-        make: || Box::new(Redrives(|record| record.failures = 1)),
-    },
-    Mutant {
-        name: "a redriven message loses its key",
-        caught_by: REDRIVE,
-        make: || {
-            Box::new(Delivers(|again| {
-                if again.record.as_ref().is_some_and(|record| record.redrives > 0) {
-                    again.key = None;
-                }
-            }))
-        },
-    },
-    Mutant {
-        name: "redrives are not counted",
-        caught_by: REDRIVE,
-        make: || Box::new(Redrives(|record| record.redrives = 0)),
-    },
-    Mutant {
-        name: "a redrive goes to all groups",
-        caught_by: &["redrive.reaches_only_its_group"],
-        make: || Box::new(Echoes(|order| matches!(order, Settlement::Redrive { .. }))),
-    },
 ];
 
 #[derive(Debug)]
@@ -213,7 +181,7 @@ impl Fault for Retries {
 }
 
 #[derive(Debug)]
-struct Echoes(fn(&Settlement) -> bool);
+pub(super) struct Echoes(pub(super) fn(&Settlement) -> bool);
 
 impl Fault for Echoes {
     fn echo(&self, settlement: &Settlement) -> bool {
@@ -288,30 +256,6 @@ impl Fault for Writes {
     fn settle(&self, mut settlement: Settlement, _: &Received, out: &mut Vec<Settlement>) {
         if let Settlement::DeadLetter { letter, .. } = &mut settlement {
             (self.0)(letter);
-        }
-        out.push(settlement);
-    }
-}
-
-#[derive(Debug)]
-struct RedriveLoses;
-
-impl Fault for RedriveLoses {
-    fn settle(&self, settlement: Settlement, _: &Received, out: &mut Vec<Settlement>) {
-        out.push(match settlement {
-            Settlement::Redrive { token, .. } => Settlement::Ack(token),
-            other => other,
-        });
-    }
-}
-
-#[derive(Debug)]
-struct Redrives(fn(&mut Record));
-
-impl Fault for Redrives {
-    fn settle(&self, mut settlement: Settlement, _: &Received, out: &mut Vec<Settlement>) {
-        if let Settlement::Redrive { record, .. } = &mut settlement {
-            (self.0)(record);
         }
         out.push(settlement);
     }

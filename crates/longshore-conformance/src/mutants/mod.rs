@@ -7,6 +7,7 @@ mod fault;
 mod letters;
 mod publish;
 mod publisher;
+mod redrive;
 mod retry;
 mod settle;
 
@@ -47,7 +48,14 @@ pub(crate) static CONTROL: Mutant =
 
 /// All mutants.
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
-    [publish::MUTANTS, consume::MUTANTS, settle::MUTANTS, retry::MUTANTS, letters::MUTANTS]
-        .into_iter()
-        .flatten()
+    [
+        publish::MUTANTS,
+        consume::MUTANTS,
+        settle::MUTANTS,
+        retry::MUTANTS,
+        letters::MUTANTS,
+        redrive::MUTANTS,
+    ]
+    .into_iter()
+    .flatten()
 }
