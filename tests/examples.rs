@@ -1,5 +1,7 @@
 //! Every example, run as a newcomer runs it, and what it prints.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};

@@ -1,5 +1,7 @@
 //! Who may depend on whom, read from the dependency graph.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 

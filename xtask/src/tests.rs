@@ -40,6 +40,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     summary.check("docs", cargo(docs).env("RUSTDOCFLAGS", "-D warnings"))?;
     supply_chain(&mut summary)?;
     summary.tests("tests and examples", &mut cargo(["test", "--locked", "--workspace"]))?;
+    let bare = ["test", "--locked", "-p", "longshore", "--no-default-features"];
+    summary.tests("tests without any backend", cargo(bare).args(["--test", "no_backend"]))?;
 
     heading("conformance");
     let report = conformance::target()?.join("conformance.json");

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use smol_str::{SmolStr, format_smolstr};
@@ -36,6 +36,9 @@ pub struct Received {
     /// Every hand-over so far, this one included: what the record says plus the broker's own count
     /// for this copy.
     pub deliveries: u32,
+    /// How long this hand-over lasts without an extension, as the broker holds it for the group
+    /// now; absent where the connection is the lease.
+    pub lease: Option<Duration>,
     /// What travelled with it since its first attempt; absent before the first failure, and where
     /// it could not be read.
     pub record: Option<Arc<Record>>,
@@ -48,6 +51,12 @@ impl Received {
     #[must_use]
     pub fn attempt(&self) -> u32 {
         1 + self.record.as_ref().map_or(0, |record| record.failures)
+    }
+
+    /// The bytes of key and headers.
+    #[must_use]
+    pub fn metadata_size(&self) -> usize {
+        self.headers.size() + self.key.as_ref().map_or(0, Bytes::len)
     }
 
     /// How often it came back without a failure, a delayed retry or a graceful return to explain

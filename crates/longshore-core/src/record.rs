@@ -15,6 +15,8 @@ pub const MAX_RECORD: usize = 2048;
 pub const MAX_HISTORY: usize = 10;
 
 const VERSION: u8 = 1;
+/// More hand-overs than any message has; a larger count was forged, and could not be counted on.
+const MAX_DELIVERIES: u32 = 1_000_000;
 
 /// The retry record.
 ///
@@ -126,19 +128,24 @@ impl Record {
         Some(record)
     }
 
-    /// Bounds what a forged record can do: attempts to `max_attempts + 1`, redrives to
-    /// `max_redrives`, not-before to `now + longest_delay`. It can then neither reset a count below
-    /// zero, nor overflow one, nor park a message for ever.
+    /// Reads a record that travelled on a copy, where any program could have written it. `None`
+    /// also where its counts do not fit each other: what explains hand-overs cannot be more than
+    /// them, or it would hide a message that kills its handler's process.
     #[must_use]
-    pub fn clamped(
-        mut self,
-        max_attempts: u32,
-        max_redrives: u32,
-        now: SystemTime,
-        longest_delay: Duration,
-    ) -> Self {
+    pub fn decode_copy(bytes: &[u8]) -> Option<Self> {
+        let record = Self::decode(bytes)?;
+        let explained = record.delayed.checked_add(record.explained)?;
+        let plausible = explained <= record.deliveries && record.deliveries <= MAX_DELIVERIES;
+        plausible.then_some(record)
+    }
+
+    /// Bounds what a forged record can do: attempts to `max_attempts + 1`, the first failure to
+    /// now, not-before to `now + longest_delay`. It can then neither overflow a count nor park a
+    /// message for ever.
+    #[must_use]
+    pub fn clamped(mut self, max_attempts: u32, now: SystemTime, longest_delay: Duration) -> Self {
         self.failures = self.failures.min(max_attempts);
-        self.redrives = self.redrives.min(max_redrives);
+        self.first_failed_at = self.first_failed_at.map(|at| at.min(now));
         let latest = now.checked_add(longest_delay).unwrap_or(now);
         self.not_before = self.not_before.map(|at| at.min(latest));
         self
@@ -219,9 +226,24 @@ mod tests {
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         let forged =
             br#"{"v":1,"failures":4294967295,"redrives":9,"not_before":"2999-01-01T00:00:00Z"}"#;
-        let record = Record::decode(forged).unwrap().clamped(6, 3, now, Duration::from_secs(60));
-        assert_eq!((record.failures, record.redrives), (6, 3));
+        let record = Record::decode(forged).unwrap().clamped(6, now, Duration::from_secs(60));
+        assert_eq!(record.failures, 6);
         assert_eq!(record.not_before, Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn a_copys_counts_fit_each_other() {
+        for bad in [
+            r#"{"v":1,"explained":1}"#,
+            r#"{"v":1,"deliveries":3,"delayed":2,"explained":2}"#,
+            r#"{"v":1,"deliveries":4294967295,"explained":4294967295}"#,
+            r#"{"v":1,"delayed":4294967295,"explained":4294967295,"deliveries":1}"#,
+        ] {
+            assert!(Record::decode(bad.as_bytes()).is_some(), "{bad}");
+            assert_eq!(Record::decode_copy(bad.as_bytes()), None, "{bad}");
+        }
+        let good = r#"{"v":1,"deliveries":4,"delayed":2,"explained":2}"#;
+        assert!(Record::decode_copy(good.as_bytes()).is_some());
     }
 
     proptest! {

@@ -53,7 +53,7 @@ pub fn split<N: AsRef<[u8]>>(raw: impl IntoIterator<Item = (N, Bytes)>) -> Incom
         } else if name.as_str() == RETRY_HEADER {
             records += 1;
             record = (records == 1 && value.len() <= MAX_RECORD)
-                .then(|| Record::decode(&value))
+                .then(|| Record::decode_copy(&value))
                 .flatten();
         } else if name.as_str().starts_with(LETTER_PREFIX) {
             letter_size =

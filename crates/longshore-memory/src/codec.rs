@@ -103,6 +103,7 @@ fn bare(topic: &TopicName, entry: &Entry, token: AckToken) -> Received {
         published_at: Some(entry.published_at),
         position: Position::None,
         deliveries: 0,
+        lease: None,
         record: None,
         letter: None,
     }

@@ -62,11 +62,14 @@ impl MemoryConsumer {
         let state = &mut *state;
         let group = &mut state.groups[self.group];
         let topic = &state.topics[group.topic].name;
+        let lease = group.lease;
         let handed = group.hand_over(self.lane, self.epoch, limit, now, |handed| {
-            out.push(Event::Message(match handed {
+            let mut received = match handed {
                 Handed::Message(token, item) => codec::message(topic, item, token),
                 Handed::Letter(token, dead) => codec::letter(topic, dead, token),
-            }));
+            };
+            received.lease = Some(lease);
+            out.push(Event::Message(received));
         })?;
         Ok(if handed > 0 { Found::Events } else { Found::Nothing(group.next_due(self.lane)) })
     }

@@ -151,6 +151,10 @@ impl Client {
         &self.0.setup.clock
     }
 
+    pub(crate) fn max_body(&self) -> usize {
+        self.0.options.max_body
+    }
+
     /// The topic's name with the tenant's prefix.
     pub(crate) fn full(&self, topic: &TopicName) -> TopicName {
         self.0.options.tenant.as_ref().map_or_else(|| topic.clone(), |tenant| tenant.topic(topic))

@@ -85,10 +85,20 @@ impl Sender {
         let mut outcomes = Vec::new();
         let mut messages = messages.into_iter().map(Into::into).peekable();
         // A chunk is on its way while the next is made ready: half a window each.
-        let chunk = (self.0.size as usize / 2).max(1);
+        let size = (self.0.size as usize / 2).max(1);
         let mut before: Option<Chunk> = None;
         while messages.peek().is_some() {
-            let next = self.take_chunk(messages.by_ref().take(chunk)).await;
+            let (mut next, batch) = self.chunk(messages.by_ref().take(size));
+            if self.0.window.available_permits() < batch.len() {
+                // Never holds a part of the window while it waits for more: two that did, on clones
+                // of one sender, would wait for each other.
+                if let Some(chunk) = before.take() {
+                    chunk.finish(&mut outcomes).await;
+                }
+            }
+            if !batch.is_empty() {
+                next.sent = self.send_batch(batch).await.map(Some);
+            }
             if let Some(chunk) = before.replace(next) {
                 chunk.finish(&mut outcomes).await;
             }
@@ -120,7 +130,7 @@ impl Sender {
         Ok((confirms, permit))
     }
 
-    async fn take_chunk(&self, messages: impl Iterator<Item = Message>) -> Chunk {
+    fn chunk(&self, messages: impl Iterator<Item = Message>) -> (Chunk, Vec<Message>) {
         let mut chunk = Chunk { failed: Vec::new(), taken: 0, sent: Ok(None) };
         let mut batch = Vec::new();
         for (place, message) in messages.enumerate() {
@@ -130,10 +140,7 @@ impl Sender {
                 Err(error) => chunk.failed.push((place, error)),
             }
         }
-        if !batch.is_empty() {
-            chunk.sent = self.send_batch(batch).await.map(Some);
-        }
-        chunk
+        (chunk, batch)
     }
 
     async fn send_batch(

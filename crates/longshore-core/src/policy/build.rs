@@ -216,6 +216,7 @@ impl Faults {
         if let Some(breaker) = &policy.breaker {
             self.duration("breaker.window", breaker.window);
             self.duration("breaker.open", breaker.open);
+            self.duration("breaker.max_open", breaker.max_open);
             self.require(breaker.min >= 1, "breaker.min", "must be at least 1");
             self.require(breaker.probes >= 1, "breaker.probes", "must be at least 1");
             let ratio = breaker.ratio > 0.0 && breaker.ratio <= 1.0;

@@ -42,7 +42,9 @@ pub struct Policy {
     #[serde(serialize_with = "toml_form::duration")]
     drain: Duration,
     dead_letter: DeadLetters,
+    #[serde(serialize_with = "toml_form::or_none")]
     breaker: Option<Breaker>,
+    #[serde(serialize_with = "toml_form::or_none")]
     rate_limit: Option<RateLimit>,
     overrides: Vec<Override>,
 }
@@ -104,12 +106,11 @@ pub struct Breaker {
 }
 
 /// At most so many handler starts in so long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// Starts.
     pub count: u32,
     /// In how long.
-    #[serde(serialize_with = "toml_form::duration")]
     pub per: Duration,
 }
 
@@ -117,18 +118,28 @@ pub struct RateLimit {
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Override {
     /// Matches [`Failure::error_type`]; any where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub error_type: Option<SmolStr>,
     /// Matches [`Failure::code`]; any where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<SmolStr>,
     /// Says what the error is.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<UnknownError>,
     /// Replaces `max_attempts`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
     /// Replaces `fast_delays`.
-    #[serde(serialize_with = "toml_form::maybe_durations")]
+    #[serde(
+        serialize_with = "toml_form::maybe_durations",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub fast_delays: Option<Vec<Duration>>,
     /// Replaces `delayed`.
-    #[serde(serialize_with = "toml_form::maybe_durations")]
+    #[serde(
+        serialize_with = "toml_form::maybe_durations",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub delayed: Option<Vec<Duration>>,
 }
 

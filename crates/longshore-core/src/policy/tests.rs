@@ -210,10 +210,20 @@ fn more_attempts_than_gaps_is_a_fault() {
 
 #[test]
 fn a_policy_reads_back_from_what_it_writes_and_its_fingerprint_tells_policies_apart() {
-    let policy = policy().breaker(Some(Breaker::default())).build().unwrap();
-    let text = toml::to_string(&policy).unwrap();
-    assert_eq!(Policy::from_toml(&text).unwrap(), policy);
-    assert_ne!(policy.fingerprint(), Policy::default().fingerprint());
+    let special = Override { code: Some("c".into()), max_attempts: Some(9), ..Override::default() };
+    let full = policy()
+        .breaker(Some(Breaker::default()))
+        .rate_limit(Some(RateLimit { count: 5, per: MS(90_000) }))
+        .with_override(special)
+        .build()
+        .unwrap();
+    for policy in [full, Policy::default()] {
+        let text = toml::to_string(&policy).unwrap();
+        assert_eq!(Policy::from_toml(&text).unwrap(), policy, "{text}");
+        let text = serde_json::to_string(&policy).unwrap();
+        assert_eq!(serde_json::from_str::<Policy>(&text).unwrap(), policy, "{text}");
+    }
+    assert_ne!(policy().build().unwrap().fingerprint(), Policy::default().fingerprint());
 }
 
 proptest! {

@@ -310,3 +310,20 @@ pub(super) fn maybe_durations<S: Serializer>(
         None => serializer.serialize_none(),
     }
 }
+
+/// The word `"none"` where there is none, as it is read.
+pub(super) fn or_none<T: Serialize, S: Serializer>(
+    value: &Option<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => value.serialize(serializer),
+        None => serializer.serialize_str("none"),
+    }
+}
+
+impl Serialize for RateLimit {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{}/{}", self.count, duration_text(self.per)))
+    }
+}

@@ -18,6 +18,9 @@ const PAGE: u16 = 64;
 /// Nothing more comes where nothing came for so long: another redrive took the rest.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// The longest gap between two letters.
+const FAR: Duration = Duration::from_secs(24 * 3600);
+
 type Filter = Box<dyn Fn(&DeadLetter) -> bool + Send + Sync>;
 
 /// A redrive in the making; await it.
@@ -87,7 +90,7 @@ impl Redrive {
         self
     }
 
-    /// At most so many a second.
+    /// At most so many are moved a second. Those that stay cost no time.
     pub fn rate(mut self, per_second: f64) -> Self {
         self.per_second = Some(per_second);
         self
@@ -155,10 +158,10 @@ impl Redrive {
         let mut events = Vec::new();
         while done.examined < total && done.moved < self.limit {
             let mut room = usize::from(PAGE);
-            if let Some(rate) = self.per_second {
+            let moved = done.moved;
+            if self.per_second.is_some() {
                 // Waits before it takes a letter, not with one in its hands.
                 tokio::time::sleep_until(next).await;
-                next += Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX / 2);
                 room = 1;
             }
             let left = usize::try_from(total - done.examined).unwrap_or(room);
@@ -173,6 +176,12 @@ impl Redrive {
                 }
             }
             self.settle(consumer, &orders, done).await?;
+            if let Some(rate) = self.per_second
+                && done.moved > moved
+            {
+                next = Instant::now().max(next)
+                    + Duration::try_from_secs_f64(1.0 / rate).unwrap_or(FAR).min(FAR);
+            }
         }
         Ok(())
     }

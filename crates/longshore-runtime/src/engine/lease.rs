@@ -1,7 +1,5 @@
 //! Whose a delivery is: leases, revocations, cancellations.
 
-use std::time::Duration;
-
 use longshore_core::{ErrorKind, Result};
 
 use super::state::{Held, State, Why};
@@ -82,15 +80,18 @@ impl Engine {
         }
     }
 
-    /// Sweeps come each third of a lease and pass over what is younger than a sixth: no lease is
-    /// older than half its length when its extension is ordered.
-    pub(super) fn extend(&mut self, now: Now, lease: Duration, out: &mut Vec<Action>) {
-        for key in self.keys(|held| now.mono.saturating_sub(held.leased_at) >= lease / 6) {
+    /// Sweeps come each third of the shortest lease and pass over what is younger than a sixth of
+    /// its own: no lease is older than half its length when its extension is ordered.
+    pub(super) fn extend(&mut self, now: Now, out: &mut Vec<Action>) {
+        let age = |held: &Held| now.mono.saturating_sub(held.leased_at);
+        let old = |held: &Held| held.received.lease.is_some_and(|lease| age(held) >= lease / 6);
+        for key in self.keys(old) {
             let Some(held) = self.table.get_mut(key) else { continue };
-            if now.mono.saturating_sub(held.leased_at) >= lease {
-                self.lost(key, out);
-            } else {
-                out.push(Action::Extend { key, token: held.received.token });
+            match held.received.lease {
+                Some(lease) if age(held) < lease => {
+                    out.push(Action::Extend { key, token: held.received.token, by: lease });
+                }
+                _ => self.lost(key, out),
             }
         }
     }

@@ -23,5 +23,5 @@ mod tests;
 mod types;
 
 pub(crate) use book::{Book, Facts, redrive_record};
-pub(crate) use step::Engine;
+pub(crate) use step::{Engine, clamp};
 pub(crate) use types::{Action, Alarm, Config, Ended, Input, Key, Now, Start};

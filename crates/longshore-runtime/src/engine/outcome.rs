@@ -18,20 +18,12 @@ const SETTLE_BACKOFF_MAX: Duration = Duration::from_secs(10);
 impl Engine {
     /// Crash isolation: into the suspect lane, or out of it for good.
     pub(super) fn isolate(&mut self, now: Now, key: Key, unexplained: u32, out: &mut Vec<Action>) {
-        let token = {
-            self.open_record(key);
-            let Some(held) = self.table.get_mut(key) else { return };
-            held.received.token
-        };
         if self.config.suspects {
-            let verdict = if self.config.policy.dead_letter().enabled {
-                Verdict::DeadLetter { reason: Reason::CrashSuspect }
-            } else {
-                Verdict::Discard
-            };
-            return self.execute(now, key, verdict, None, out);
+            return self.bury(now, key, Reason::CrashSuspect, out);
         }
+        self.open_record(key);
         let Some(held) = self.table.get_mut(key) else { return };
+        let token = held.received.token;
         let Some(mut record) = held.record.take() else { return };
         // The hand-over that the move itself causes is explained too.
         record.explained = record.explained.saturating_add(unexplained).saturating_add(1);
@@ -39,6 +31,17 @@ impl Engine {
         self.tally.suspected += 1;
         out.push(Action::Alarm(Alarm::Suspected { unexplained }));
         self.settle(key, Settlement::Suspect { token, record }, out);
+    }
+
+    /// Dead-letters what no handler of ours will see.
+    pub(super) fn bury(&mut self, now: Now, key: Key, reason: Reason, out: &mut Vec<Action>) {
+        self.open_record(key);
+        let verdict = if self.config.policy.dead_letter().enabled {
+            Verdict::DeadLetter { reason }
+        } else {
+            Verdict::Discard
+        };
+        self.execute(now, key, verdict, None, out);
     }
 
     pub(super) fn ended(&mut self, now: Now, key: Key, ended: Ended, out: &mut Vec<Action>) {

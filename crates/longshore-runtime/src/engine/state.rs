@@ -31,7 +31,11 @@ pub(super) enum State {
     /// Waits for a free slot.
     Buffered,
     /// Its handler runs.
-    Running { since: Duration, cancelled: Option<Why> },
+    Running {
+        /// Absent while no shard has taken it: waiting for a shard is not the handler's time.
+        since: Option<Duration>,
+        cancelled: Option<Why>,
+    },
     /// Waits in process for a fast retry; keeps its slot.
     Pausing { until: Duration },
     /// Its settlement is under way.

@@ -2,9 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use longshore_core::Received;
+use longshore_core::policy::Reason;
+use longshore_core::{MAX_HEADERS, Policy, Received};
 
 use super::state::{Held, State, Table, Why};
 use super::types::{Action, Config, Input, Key, Now, Start};
@@ -27,6 +29,8 @@ pub(crate) struct Engine {
     pub(super) timers: BinaryHeap<Reverse<(Duration, Key)>>,
     next_sweep: Duration,
     next_extension: Duration,
+    /// The shortest lease among what is held; `None` where the connection holds it all.
+    lease: Option<Duration>,
     pub(super) draining: bool,
     pub(super) overtaking_said: bool,
     pub(super) rng: fastrand::Rng,
@@ -43,6 +47,7 @@ impl Engine {
             timers: BinaryHeap::new(),
             next_sweep: Duration::ZERO,
             next_extension: Duration::ZERO,
+            lease: None,
             draining: false,
             overtaking_said: false,
             rng: fastrand::Rng::with_seed(seed),
@@ -62,7 +67,7 @@ impl Engine {
         }
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let sweep = (self.busy > 0).then_some(self.next_sweep);
-        let extension = self.config.lease.map(|_| self.next_extension);
+        let extension = self.lease.map(|_| self.next_extension);
         [timer, sweep, extension].into_iter().flatten().min()
     }
 
@@ -70,6 +75,7 @@ impl Engine {
     pub(crate) fn step(&mut self, now: Now, input: Input, out: &mut Vec<Action>) {
         match input {
             Input::Received(received) => self.received(now, received, out),
+            Input::Begun { key } => self.begun(now, key),
             Input::Ended { key, ended } => self.ended(now, key, ended, out),
             Input::Settled { key, settlement, result } => {
                 self.settled(now, key, settlement, result, out);
@@ -92,19 +98,27 @@ impl Engine {
                 }
             }
         }
-        self.start(now, out);
+        self.start(out);
     }
 
     fn received(&mut self, now: Now, mut received: Received, out: &mut Vec<Action>) {
         self.tally.received += 1;
         self.tally.redelivered += u64::from(received.deliveries > 1);
-        self.clamp(now, &mut received);
+        clamp(&self.config.policy, now.wall, &mut received);
         if self.table.len() == 0 {
             // Sweeps rest while nothing is held.
             self.next_sweep = now.mono + self.sweep_interval();
-            self.next_extension = now.mono + self.config.lease.unwrap_or_default() / 3;
+            self.lease = None;
+        }
+        if let Some(lease) = received.lease
+            && self.lease.is_none_or(|shortest| lease < shortest)
+        {
+            self.lease = Some(lease);
+            self.next_extension = now.mono + lease / 3;
         }
         let unexplained = received.unexplained();
+        let oversize =
+            received.body.len() > self.config.max_body || received.metadata_size() > MAX_HEADERS;
         let key = self.table.insert(Held {
             received,
             record: None,
@@ -113,6 +127,8 @@ impl Engine {
         });
         if self.config.isolation && self.config.policy.isolates(unexplained) {
             self.isolate(now, key, unexplained, out);
+        } else if oversize {
+            self.bury(now, key, Reason::Oversize, out);
         } else if self.draining {
             self.release(key, out);
         } else {
@@ -120,21 +136,7 @@ impl Engine {
         }
     }
 
-    /// A record is a stranger's word until it is clamped: `docs/guarantees.md`, "Limits".
-    fn clamp(&self, now: Now, received: &mut Received) {
-        let policy = &self.config.policy;
-        if let Some(record) = received.record.take() {
-            let record = std::sync::Arc::unwrap_or_clone(record).clamped(
-                policy.highest_max_attempts(),
-                policy.dead_letter().max_redrives,
-                now.wall,
-                policy.longest_delay(),
-            );
-            received.record = Some(std::sync::Arc::new(record));
-        }
-    }
-
-    fn start(&mut self, now: Now, out: &mut Vec<Action>) {
+    fn start(&mut self, out: &mut Vec<Action>) {
         while !self.draining && self.busy < self.config.concurrency {
             let Some(key) = self.buffered.pop_front() else { return };
             // What was lost or revoked in the buffer leaves its key behind.
@@ -143,13 +145,21 @@ impl Engine {
                 continue;
             }
             self.busy += 1;
-            self.run(now, key, out);
+            self.run(key, out);
         }
     }
 
-    fn run(&mut self, now: Now, key: Key, out: &mut Vec<Action>) {
+    fn begun(&mut self, now: Now, key: Key) {
+        if let Some(held) = self.table.get_mut(key)
+            && let State::Running { since, .. } = &mut held.state
+        {
+            *since = Some(now.mono);
+        }
+    }
+
+    fn run(&mut self, key: Key, out: &mut Vec<Action>) {
         let Some(held) = self.table.get_mut(key) else { return };
-        held.state = State::Running { since: now.mono, cancelled: None };
+        held.state = State::Running { since: None, cancelled: None };
         out.push(Action::Start(Start {
             key,
             received: held.received.clone(),
@@ -163,31 +173,33 @@ impl Engine {
                 break;
             }
             self.timers.pop();
-            self.due(now, at, key, out);
+            self.due(at, key, out);
         }
         if self.busy > 0 && now.mono >= self.next_sweep {
             self.next_sweep = now.mono + self.sweep_interval();
             let limit = self.config.policy.handler_timeout();
             let late = |held: &Held| match held.state {
-                State::Running { since, .. } => now.mono.saturating_sub(since) >= limit,
+                State::Running { since: Some(since), .. } => {
+                    now.mono.saturating_sub(since) >= limit
+                }
                 _ => false,
             };
             for key in self.keys(late) {
                 self.cancel(key, Why::TimedOut, out);
             }
         }
-        if let Some(lease) = self.config.lease
+        if let Some(lease) = self.lease
             && now.mono >= self.next_extension
         {
             self.next_extension = now.mono + lease / 3;
-            self.extend(now, lease, out);
+            self.extend(now, out);
         }
     }
 
-    fn due(&mut self, now: Now, at: Duration, key: Key, out: &mut Vec<Action>) {
+    fn due(&mut self, at: Duration, key: Key, out: &mut Vec<Action>) {
         let Some(held) = self.table.get_mut(key) else { return };
         match &held.state {
-            State::Pausing { until } if *until == at => self.run(now, key, out),
+            State::Pausing { until } if *until == at => self.run(key, out),
             State::Stalled { until, .. } if *until == at => {
                 let state = std::mem::replace(&mut held.state, State::Buffered);
                 if let State::Stalled { settlement, tries, .. } = state {
@@ -205,5 +217,17 @@ impl Engine {
 
     fn sweep_interval(&self) -> Duration {
         (self.config.policy.handler_timeout() / SWEEP_SHARE).max(Duration::from_millis(1))
+    }
+}
+
+/// A record is a stranger's word until it is clamped: `docs/guarantees.md`, "Limits".
+pub(crate) fn clamp(policy: &Policy, now: SystemTime, received: &mut Received) {
+    if let Some(record) = received.record.take() {
+        let record = Arc::unwrap_or_clone(record).clamped(
+            policy.highest_max_attempts(),
+            now,
+            policy.longest_delay(),
+        );
+        received.record = Some(Arc::new(record));
     }
 }

@@ -31,8 +31,8 @@ pub(crate) struct Config {
     pub(crate) book: Book,
     /// Handler runs at a time, those that wait for a fast retry included.
     pub(crate) concurrency: usize,
-    /// How long a delivery stays ours without an extension; `None` where the connection holds it.
-    pub(crate) lease: Option<Duration>,
+    /// The largest body that a handler is given.
+    pub(crate) max_body: usize,
     /// Whether this is the suspect lane.
     pub(crate) suspects: bool,
     /// Whether the broker has a suspect lane and counts well enough for it.
@@ -43,9 +43,12 @@ pub(crate) struct Config {
 
 /// What happened.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "every message is one")]
 pub(crate) enum Input {
     /// The consumer handed over a delivery.
     Received(Received),
+    /// A shard took a handler run: its time begins.
+    Begun { key: Key },
     /// A handler run ended.
     Ended { key: Key, ended: Ended },
     /// A settlement was answered.
@@ -83,8 +86,8 @@ pub(crate) enum Action {
     Cancel { key: Key },
     /// Execute this settlement.
     Settle { key: Key, settlement: Settlement },
-    /// Extend this lease to the full length from now.
-    Extend { key: Key, token: AckToken },
+    /// Extend this lease to `by` from now.
+    Extend { key: Key, token: AckToken, by: Duration },
     /// Tell somebody.
     Alarm(Alarm),
 }

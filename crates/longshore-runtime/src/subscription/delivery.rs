@@ -81,8 +81,9 @@ impl Delivery {
     /// # Errors
     /// As [`Delivery::ack`].
     pub async fn release(self) -> Result<(), Unsettled> {
-        let token = self.received().token;
-        self.settle(Settlement::Release { token, record: None }).await
+        let Inner { received, held } = self.inner();
+        let order = held.release(received);
+        self.settle(order).await
     }
 
     fn failed(&self, gap: Option<Duration>) -> Box<Record> {
@@ -122,7 +123,7 @@ impl Drop for Delivery {
         if let Some(Inner { received, held }) = self.0.take()
             && held.holds(received.token)
         {
-            held.forgotten(received.token);
+            held.forgotten(&received);
         }
     }
 }

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use longshore_core::{AckToken, Clock, Consumer, Error, ErrorKind, Result, Settlement};
+use longshore_core::{
+    AckToken, Clock, Consumer, Error, ErrorKind, MessageId, Received, Result, Settlement,
+};
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::Receiving;
 use crate::engine::Book;
@@ -17,19 +19,40 @@ pub(super) struct Held {
     consumer: Box<dyn Consumer>,
     pub(super) book: Book,
     clock: Arc<dyn Clock>,
-    lease: Option<Duration>,
+    /// Whether the broker counts a release as a delivery.
+    counted: bool,
     state: Mutex<State>,
     wake: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// When each lease began or was last extended.
-    leases: HashMap<AckToken, Instant>,
+    leases: HashMap<AckToken, Option<Lease>>,
     /// Dropped unsettled: to be given back.
-    dropped: Vec<AckToken>,
+    dropped: Vec<Settlement>,
     /// Nobody reads any more.
     closing: bool,
+}
+
+/// The lease of one delivery; absent where the connection is the lease.
+struct Lease {
+    length: Duration,
+    /// When it is over by our own clock.
+    until: Instant,
+    /// When it is to be extended.
+    next: Instant,
+}
+
+impl Lease {
+    fn new(length: Duration, now: Instant) -> Self {
+        Self { length, until: now + length, next: now + length / 3 }
+    }
+}
+
+impl State {
+    fn next_extension(&self) -> Option<Instant> {
+        self.leases.values().flatten().map(|lease| lease.next).min()
+    }
 }
 
 impl Held {
@@ -38,10 +61,10 @@ impl Held {
         consumer: Box<dyn Consumer>,
         book: Book,
         clock: Arc<dyn Clock>,
-        lease: Option<Duration>,
+        counted: bool,
     ) -> Arc<Self> {
         let state = Mutex::new(State::default());
-        let held = Arc::new(Self { consumer, book, clock, lease, state, wake: Notify::new() });
+        let held = Arc::new(Self { consumer, book, clock, counted, state, wake: Notify::new() });
         tokio::spawn(held.clone().keeper());
         held
     }
@@ -54,8 +77,23 @@ impl Held {
         })
     }
 
-    pub(super) fn take(&self, token: AckToken) {
-        self.lock().leases.insert(token, Instant::now());
+    pub(super) fn take(&self, received: &Received) {
+        let lease = received.lease.map(|length| Lease::new(length, Instant::now()));
+        self.lock().leases.insert(received.token, lease);
+        // The keeper's pace is that of the shortest lease.
+        self.wake.notify_one();
+    }
+
+    /// The order to give a delivery back: where the broker counts releases, one that was redelivered
+    /// gets its return explained.
+    pub(super) fn release(&self, received: &Received) -> Settlement {
+        let explained = self.counted && received.deliveries > 1;
+        let record = explained.then(|| {
+            let mut record = self.book.open(received, MessageId::generate);
+            record.explained = record.explained.saturating_add(1);
+            record
+        });
+        Settlement::Release { token: received.token, record }
     }
 
     pub(super) fn holds(&self, token: AckToken) -> bool {
@@ -89,17 +127,17 @@ impl Held {
     }
 
     /// A delivery was dropped unsettled.
-    pub(super) fn forgotten(&self, token: AckToken) {
+    pub(super) fn forgotten(&self, received: &Received) {
         let (topic, group) = (&self.book.0.topic, &self.book.0.group);
         tracing::warn!(%topic, %group, "a delivery was dropped unsettled; it is released");
-        self.lock().dropped.push(token);
+        self.lock().dropped.push(self.release(received));
         self.wake.notify_one();
     }
 
     /// The subscription is gone; what it had not handed out goes back.
-    pub(super) fn unread(&self, tokens: impl Iterator<Item = AckToken>) {
+    pub(super) fn unread(&self, unread: impl Iterator<Item = Received>) {
         let mut state = self.lock();
-        state.dropped.extend(tokens);
+        state.dropped.extend(unread.map(|received| self.release(&received)));
         state.closing = true;
         drop(state);
         self.wake.notify_one();
@@ -120,18 +158,18 @@ impl Held {
     }
 
     async fn keeper(self: Arc<Self>) {
-        let pace = self.lease.map(|lease| lease / 3);
         loop {
             self.release_dropped().await;
-            {
+            let next = {
                 let state = self.lock();
                 if state.closing && state.leases.is_empty() {
                     break;
                 }
-            }
-            match pace {
-                Some(pace) => {
-                    if tokio::time::timeout(pace, self.wake.notified()).await.is_err() {
+                state.next_extension()
+            };
+            match next {
+                Some(at) => {
+                    if timeout_at(at, self.wake.notified()).await.is_err() {
                         self.extend().await;
                     }
                 }
@@ -145,8 +183,8 @@ impl Held {
 
     async fn release_dropped(&self) {
         let dropped = std::mem::take(&mut self.lock().dropped);
-        for token in dropped {
-            let settlement = Settlement::Release { token, record: None };
+        for settlement in dropped {
+            let token = settlement.token();
             if let Err(error) = self.settle(settlement).await {
                 // Its lease runs out by itself: late, never lost.
                 tracing::warn!(%error, "a dropped delivery could not be released");
@@ -155,29 +193,29 @@ impl Held {
         }
     }
 
+    /// Extends what is due, and forgets what is lost.
     async fn extend(&self) {
-        let Some(lease) = self.lease else { return };
-        let tokens: Vec<_> = self.lock().leases.keys().copied().collect();
-        if tokens.is_empty() {
-            return;
-        }
+        let now = Instant::now();
+        let due: Vec<_> = {
+            let state = self.lock();
+            let leases = state.leases.iter();
+            let due = leases.filter_map(|(token, lease)| Some((*token, lease.as_ref()?)));
+            due.filter(|(_, lease)| lease.next <= now).map(|(t, lease)| (t, lease.length)).collect()
+        };
+        let Some(by) = due.iter().map(|(_, length)| *length).min() else { return };
+        let tokens: Vec<_> = due.into_iter().map(|(token, _)| token).collect();
         let mut results = Vec::with_capacity(tokens.len());
-        let asked = Instant::now();
-        self.consumer.extend(&tokens, lease, &mut results).await;
+        self.consumer.extend(&tokens, by, &mut results).await;
         let mut state = self.lock();
         for (token, result) in tokens.iter().zip(results) {
+            let Some(Some(lease)) = state.leases.get_mut(token) else { continue };
             match result {
-                Ok(()) => {
-                    if let Some(since) = state.leases.get_mut(token) {
-                        *since = asked;
-                    }
+                Ok(()) => *lease = Lease::new(by, now),
+                Err(error) if error.kind() == ErrorKind::LeaseLost || lease.until <= now => {
+                    state.leases.remove(token);
                 }
-                Err(error) => {
-                    let over = state.leases.get(token).is_some_and(|at| at.elapsed() >= lease);
-                    if error.kind() == ErrorKind::LeaseLost || over {
-                        state.leases.remove(token);
-                    }
-                }
+                // Tried again soon, until it is over by our own clock.
+                Err(_) => lease.next = now + by / 6,
             }
         }
     }

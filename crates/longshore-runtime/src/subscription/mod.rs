@@ -14,16 +14,16 @@ use std::time::Duration;
 use futures::Stream;
 use futures::future::BoxFuture;
 use longshore_core::{
-    ConsumerSpec, Error, Event, Group, GroupName, LeaseKind, Policy, Received, Result, SmolStr,
-    Source, Start, TopicName, Topology,
+    ConsumerSpec, Event, Group, GroupName, Policy, Received, Result, SmolStr, Source, Start,
+    TopicName, Topology,
 };
 
 pub use delivery::{Delivery, Unsettled};
 
 use self::held::Held;
 use crate::client::Client;
-use crate::engine::{Book, Facts};
-use crate::worker::DEFAULT_LEASE;
+use crate::engine::{Book, Facts, clamp};
+use crate::worker::{DEFAULT_LEASE, check_group, prefetch as check_prefetch};
 
 /// The most events of one receive.
 const RECEIVE: usize = 64;
@@ -83,10 +83,8 @@ impl Subscribe {
         let Self { client, topic, group, policy, prefetch, lease, start } = self;
         let (topic, group) = (client.full(&topic?), group?);
         let capabilities = &client.info().capabilities;
-        if prefetch == 0 || prefetch > capabilities.max_prefetch {
-            let max = capabilities.max_prefetch;
-            return Err(Error::config(format!("a prefetch is from 1 to {max}, not {prefetch}")));
-        }
+        let prefetch = check_prefetch(Some(prefetch), 1, capabilities)?;
+        check_group(&policy, start, lease, client.info().name, capabilities)?;
         let declared = Group {
             topic: topic.clone(),
             name: group.clone(),
@@ -108,9 +106,9 @@ impl Subscribe {
             instance,
             policy: policy.fingerprint(),
         }));
-        let timed = (capabilities.lease != LeaseKind::Connection).then_some(lease);
-        let held = Held::keep(consumer, book, client.clock().clone(), timed);
-        Ok(Subscription { held, buffer: VecDeque::new(), receiving: None, ended: false })
+        let counted = !capabilities.release_uncounted;
+        let held = Held::keep(consumer, book, client.clock().clone(), counted);
+        Ok(Subscription { held, policy, buffer: VecDeque::new(), receiving: None, ended: false })
     }
 }
 
@@ -127,6 +125,7 @@ impl IntoFuture for Subscribe {
 /// program's hands are extended in the background.
 pub struct Subscription {
     held: Arc<Held>,
+    policy: Policy,
     buffer: VecDeque<Received>,
     receiving: Option<Receiving>,
     ended: bool,
@@ -171,8 +170,9 @@ impl Subscription {
             self.receiving = None;
             for event in events {
                 match event {
-                    Event::Message(received) => {
-                        self.held.take(received.token);
+                    Event::Message(mut received) => {
+                        clamp(&self.policy, self.held.now(), &mut received);
+                        self.held.take(&received);
                         self.buffer.push_back(received);
                     }
                     Event::Lost { epoch, .. } => self.held.lost(epoch),
@@ -197,8 +197,7 @@ impl Stream for Subscription {
 
 impl Drop for Subscription {
     fn drop(&mut self) {
-        let unread = self.buffer.drain(..).map(|received| received.token);
-        self.held.unread(unread);
+        self.held.unread(self.buffer.drain(..));
     }
 }
 

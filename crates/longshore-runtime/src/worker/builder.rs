@@ -5,15 +5,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_core::policy::Ordering;
 use longshore_core::{
-    Capabilities, ConsumerSpec, Deliveries, Error, ErrorKind, Group, GroupName, LeaseKind, Policy,
-    Result, SmolStr, Source, Start, Support, TopicName, Topology,
+    ConsumerSpec, Deliveries, Group, GroupName, Policy, Result, SmolStr, Source, Start, Support,
+    TopicName, Topology,
 };
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::alarms::Alarms;
+use super::check::{DEFAULT_LEASE, check, check_group, prefetch};
 use super::lane::Lane;
 use super::running::Running;
 use super::shard;
@@ -23,9 +23,6 @@ use crate::context;
 use crate::engine::{Book, Config, Engine, Facts};
 use crate::handler::{AnyHandler, Handler, TypedHandler};
 use crate::tally::Tally;
-
-/// The default length of a lease.
-pub(crate) const DEFAULT_LEASE: Duration = Duration::from_secs(30);
 
 /// Everything about a worker but its handler. Nothing happens before
 /// [`start`](Worker::start).
@@ -172,7 +169,8 @@ impl Worker {
         let capabilities = &client.info().capabilities;
         let concurrency = builder.concurrency;
         let prefetch = prefetch(builder.prefetch, concurrency, capabilities)?;
-        check(&policy, builder.start, builder.lease, client.info().name, capabilities)?;
+        check_group(&policy, builder.start, builder.lease, client.info().name, capabilities)?;
+        check(&policy, client.info().name, capabilities)?;
 
         let full = client.full(&topic);
         client
@@ -284,7 +282,7 @@ impl Plan {
             policy: self.policy.clone(),
             book: Book(self.facts.clone()),
             concurrency,
-            lease: (capabilities.lease != LeaseKind::Connection).then_some(self.lease),
+            max_body: self.client.max_body(),
             suspects: matches!(source, Source::Suspects { .. }),
             isolation: self.isolation,
             release_counted: !capabilities.release_uncounted,
@@ -308,7 +306,6 @@ impl Plan {
         let lane = Lane {
             shared: shared.clone(),
             consumer,
-            lease: self.lease,
             drain: self.policy.drain(),
             stop: self.stop.clone(),
         };
@@ -318,61 +315,5 @@ impl Plan {
             lane.run().await
         });
         Ok((shared, task))
-    }
-}
-
-fn prefetch(asked: Option<u16>, concurrency: usize, capabilities: &Capabilities) -> Result<u16> {
-    if concurrency == 0 || concurrency > usize::from(u16::MAX) {
-        return Err(Error::config(format!("a concurrency of {concurrency} makes no sense")));
-    }
-    let max = capabilities.max_prefetch;
-    let Some(asked) = asked else {
-        let default = u16::try_from((concurrency * 2).max(16)).unwrap_or(u16::MAX);
-        return Ok(default.min(max));
-    };
-    if asked == 0 || asked > max {
-        return Err(Error::config(format!("a prefetch is from 1 to {max}, not {asked}")));
-    }
-    Ok(asked)
-}
-
-/// A conflict between what is asked for and what the broker can do shows at start, never later.
-fn check(
-    policy: &Policy,
-    start: Start,
-    lease: Duration,
-    backend: &'static str,
-    capabilities: &Capabilities,
-) -> Result<()> {
-    let unsupported = |ability: &str| Err(Error::unsupported(backend, ability));
-    if lease < Duration::from_millis(100) {
-        return Err(Error::config("a lease is at least 100 ms"));
-    }
-    if policy.ordering() != Ordering::Unordered {
-        return unsupported("an ordering other than `unordered`");
-    }
-    if policy.breaker().is_some() {
-        return unsupported("a circuit breaker");
-    }
-    if policy.rate_limit().is_some() {
-        return unsupported("a rate limit");
-    }
-    if start == Start::Earliest && !capabilities.replay {
-        return unsupported("starting a new group at the earliest message");
-    }
-    if policy.dead_letter().enabled && capabilities.dead_letters == Support::Unsupported {
-        return unsupported("a dead-letter queue");
-    }
-    let delayed = policy.max_attempts() > 1 && !policy.delayed().is_empty();
-    if delayed && capabilities.delay == Support::Unsupported {
-        return unsupported("a durable delay");
-    }
-    match capabilities.delay_max {
-        Some(max) if policy.longest_delay() > max => Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("the policy's longest delay exceeds this broker's {max:?}"),
-        )
-        .with_backend(backend)),
-        _ => Ok(()),
     }
 }

@@ -24,7 +24,6 @@ const LAST_SETTLEMENTS: Duration = Duration::from_secs(5);
 pub(super) struct Lane {
     pub(super) shared: Arc<Shared>,
     pub(super) consumer: Arc<dyn Consumer>,
-    pub(super) lease: Duration,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
 }
@@ -151,12 +150,15 @@ impl Lane {
         })
     }
 
-    fn extend(&self, orders: Vec<(Key, AckToken)>) -> BoxFuture<'static, Done> {
-        let (consumer, lease) = (self.consumer.clone(), self.lease);
-        let (keys, tokens): (Vec<_>, Vec<_>) = orders.into_iter().unzip();
+    /// All by the shortest: a group has one lease, and only while it is changed are there two.
+    fn extend(&self, orders: Vec<(Key, AckToken, Duration)>) -> BoxFuture<'static, Done> {
+        let consumer = self.consumer.clone();
+        let by = orders.iter().map(|(_, _, by)| *by).min().unwrap_or_default();
+        let (keys, tokens): (Vec<_>, Vec<_>) =
+            orders.into_iter().map(|(key, token, _)| (key, token)).unzip();
         Box::pin(async move {
             let mut results = Vec::with_capacity(keys.len());
-            consumer.extend(&tokens, lease, &mut results).await;
+            consumer.extend(&tokens, by, &mut results).await;
             Done::Extended { keys, results }
         })
     }

@@ -2,12 +2,13 @@
 
 mod alarms;
 mod builder;
+mod check;
 mod lane;
 mod run;
 mod running;
 mod shard;
 mod shared;
 
-pub(crate) use builder::DEFAULT_LEASE;
 pub use builder::{Worker, WorkerBuilder};
+pub(crate) use check::{DEFAULT_LEASE, check_group, prefetch};
 pub use running::Running;

@@ -12,8 +12,8 @@ use crate::tally::Tally;
 
 /// On a live broker, nothing received for so long means idle.
 const QUIET: Duration = Duration::from_secs(1);
-/// How often the broker is asked for what no event of ours tells.
-const ASK: Duration = Duration::from_millis(5);
+/// How soon the broker is asked for what no event of ours tells, at first and at last.
+const ASK: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(250)];
 
 /// A worker that runs. Dropped without [`stop`](Self::stop), it drains in the background.
 pub struct Running {
@@ -66,12 +66,14 @@ impl Running {
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn idle(&self) {
+        let [mut ask, longest] = ASK;
         while !self.ended.is_cancelled() {
             for lane in &self.lanes {
                 let settled = lane.idle.notified();
                 tokio::pin!(settled);
                 settled.as_mut().enable();
                 if lane.held() > 0 {
+                    ask = ASK[0];
                     tokio::select! {
                         () = settled => {}
                         () = self.ended.cancelled() => return,
@@ -81,7 +83,9 @@ impl Running {
             if self.is_idle().await {
                 return;
             }
-            tokio::time::sleep(ASK).await;
+            // Longer each time: what waits in the retry lane may wait for hours.
+            tokio::time::sleep(ask).await;
+            ask = (ask * 2).min(longest);
         }
     }
 

@@ -48,7 +48,7 @@ struct State {
 #[derive(Debug, Default)]
 pub(super) struct Orders {
     pub(super) settlements: Vec<(Key, Settlement)>,
-    pub(super) extensions: Vec<(Key, AckToken)>,
+    pub(super) extensions: Vec<(Key, AckToken, Duration)>,
 }
 
 impl Orders {
@@ -119,6 +119,7 @@ impl Shared {
     /// At most `limit` handler runs, each with its cancellation cell and its turn, which begins
     /// here: a cancellation that comes before the handler's first poll is not lost.
     pub(super) fn take_starts(&self, limit: usize, out: &mut Vec<(Start, Arc<Cell>, u64)>) {
+        let now = self.now();
         let mut state = self.lock();
         let state = &mut *state;
         let count = limit.min(state.starts.len());
@@ -129,6 +130,7 @@ impl Shared {
             }
             let cell = state.cells[place].clone();
             let turn = cell.begin();
+            state.engine.step(now, Input::Begun { key: start.key }, &mut state.actions);
             out.push((start, cell, turn));
         }
     }
@@ -177,7 +179,9 @@ impl State {
                 Action::Settle { key, settlement } => {
                     self.orders.settlements.push((key, settlement));
                 }
-                Action::Extend { key, token } => self.orders.extensions.push((key, token)),
+                Action::Extend { key, token, by } => {
+                    self.orders.extensions.push((key, token, by));
+                }
                 Action::Cancel { key } => {
                     // Still in the queue: it never runs.
                     if let Some(at) = self.starts.iter().position(|start| start.key == key) {

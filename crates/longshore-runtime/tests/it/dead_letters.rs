@@ -75,6 +75,14 @@ async fn a_rate_is_kept() {
     let redriven = soon(letters.redrive().rate(2.0).into_future()).await.unwrap();
     assert_eq!(redriven.moved, 11);
     assert_eq!(begun.elapsed().as_millis(), 5_000, "ten gaps of half a second");
+
+    dead(&client, 20).await;
+    let few = |dead: &longshore_runtime::DeadLetter| dead.message.body.len() == 2;
+    let begun = tokio::time::Instant::now();
+    let redriven = soon(letters.redrive().filter(few).rate(1.0).into_future()).await.unwrap();
+    assert!(redriven.moved > 0 && redriven.filtered > 0, "{redriven:?}");
+    let gaps = u128::from(redriven.moved - 1) * 1_000;
+    assert!(begun.elapsed().as_millis() <= gaps, "what stays costs no time");
     for nonsense in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let error = letters.redrive().rate(nonsense).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Config);

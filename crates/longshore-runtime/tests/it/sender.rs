@@ -128,3 +128,16 @@ async fn a_dropped_send_leaves_the_sender_usable() {
     held.await.unwrap();
     soon(sender.send("c")).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn two_that_send_many_over_one_window_do_not_wait_for_each_other() {
+    let options = ClientOptions { window: 4, ..ClientOptions::default() };
+    let (client, _memory) = broker("memory://", options).await;
+    topic(&client, "t").await;
+    let sender = client.sender("t").await.unwrap();
+    let many = || sender.send_all((0..100).map(|n: u32| n.to_string()));
+    let begun = tokio::time::Instant::now();
+    let (one, two) = soon(async { tokio::join!(many(), many()) }).await;
+    assert!(one.iter().chain(&two).all(Result::is_ok));
+    assert_eq!(begun.elapsed(), ms(0), "nobody ran into a time-out");
+}

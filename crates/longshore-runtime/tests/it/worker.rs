@@ -289,3 +289,32 @@ async fn handlers_that_never_wait_starve_nobody() {
     soon(worker.idle()).await;
     assert_eq!(soon(worker.stop()).await.unwrap().succeeded, 20_000);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_another_member_shortened_is_kept_all_the_same() {
+    let options = ClientOptions::default;
+    let (one, _) = broker("memory://leases", options()).await;
+    let (two, _) = broker("memory://leases", options()).await;
+    let runs = Arc::new(AtomicUsize::new(0));
+    let start = |client: &longshore_runtime::Client, lease: u64| {
+        let count = runs.clone();
+        let handler = move |_: Received| {
+            count.fetch_add(1, Ordering::Relaxed);
+            async {
+                tokio::time::sleep(ms(20_000)).await;
+                Ok(())
+            }
+        };
+        client.worker("t", "g").policy(policy()).lease(ms(lease)).handle(handler).start()
+    };
+    let long = start(&one, 30_000).await.unwrap();
+    let short = start(&two, 2_000).await.unwrap();
+    let sender = one.sender("t").await.unwrap();
+    for n in 0..8 {
+        sender.send(n.to_string()).await.unwrap();
+    }
+    soon(long.idle()).await;
+    assert_eq!(runs.load(Ordering::Relaxed), 8, "each once");
+    long.stop().await.unwrap();
+    short.stop().await.unwrap();
+}

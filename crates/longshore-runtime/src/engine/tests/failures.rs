@@ -1,3 +1,4 @@
+use longshore_core::HeaderName;
 use longshore_core::policy::Reason;
 
 use super::*;
@@ -108,7 +109,7 @@ fn a_forged_record_is_clamped() {
     let key = start.key;
     let (_, settlement) = ordered(bench.fail(key, "x".into()));
     let Settlement::DeadLetter { letter, .. } = settlement else { panic!("{settlement:?}") };
-    assert_eq!((letter.reason, letter.redrive_count), (Reason::RedriveExhausted, 3));
+    assert_eq!((letter.reason, letter.redrive_count), (Reason::RedriveExhausted, u32::MAX));
 }
 
 #[test]
@@ -150,4 +151,27 @@ fn the_first_keyed_retry_is_told_once() {
         told += actions.iter().filter(|a| matches!(a, Action::Alarm(Alarm::KeyOvertaken))).count();
     }
     assert_eq!(told, 1);
+}
+
+#[test]
+fn what_exceeds_the_limits_is_dead_lettered_unseen() {
+    for (body, header) in [(1_001, 0), (1, 16 * 1024)] {
+        let mut bench = Bench::new(config());
+        let mut received = bench.message();
+        received.body = vec![0; body].into();
+        received.headers.append(HeaderName::from_static("a"), vec![0; header]);
+        let (_, settlement) = ordered(bench.receive(received));
+        let Settlement::DeadLetter { letter, .. } = settlement else { panic!("{settlement:?}") };
+        assert_eq!((letter.reason, letter.attempts), (Reason::Oversize, 0));
+    }
+}
+
+#[test]
+fn waiting_for_a_shard_is_not_the_handlers_time() {
+    let mut bench = Bench::new(config());
+    let message = bench.message();
+    let key = started(&bench.step(Input::Received(message)));
+    assert!(!cancelled(&bench.pass(ms(60_000))), "every shard is blocked");
+    bench.step(Input::Begun { key });
+    assert!(cancelled(&bench.pass(ms(10_500))));
 }

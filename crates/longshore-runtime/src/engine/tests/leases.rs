@@ -115,8 +115,27 @@ fn a_revocation_gives_back_what_has_not_started() {
 
 #[test]
 fn where_the_connection_is_the_lease_nothing_is_extended() {
-    let mut bench = Bench::new(Config { lease: None, ..config() });
-    bench.running();
+    let mut bench = Bench::new(config());
+    let received = Received { lease: None, ..bench.message() };
+    bench.receive(received);
     let actions = bench.pass(Duration::from_secs(3600));
     assert!(!actions.iter().any(|a| matches!(a, Action::Extend { .. })));
+}
+
+#[test]
+fn the_broker_says_how_long_a_lease_is() {
+    let mut bench = Bench::new(config());
+    bench.running();
+    // The group was declared anew, with a shorter one: this delivery has it already.
+    let received = Received { lease: Some(ms(3_000)), ..bench.message() };
+    bench.receive(received);
+    let extended = |actions: Vec<Action>| {
+        let by = |action| match action {
+            Action::Extend { key, by, .. } => Some((key.place, by)),
+            _ => None,
+        };
+        actions.into_iter().filter_map(by).collect::<Vec<_>>()
+    };
+    assert_eq!(extended(bench.pass(ms(1_500))), [(1, ms(3_000))], "in time for the shorter");
+    assert!(extended(bench.pass(ms(10_000))).contains(&(0, LEASE)), "and for the longer");
 }

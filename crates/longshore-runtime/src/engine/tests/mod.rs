@@ -52,7 +52,7 @@ pub(super) fn config() -> Config {
         policy: Arc::new(policy),
         book: Book(Arc::new(facts)),
         concurrency: 2,
-        lease: Some(LEASE),
+        max_body: 1_000,
         suspects: false,
         isolation: true,
         release_counted: false,
@@ -83,6 +83,7 @@ impl Bench {
             published_at: Some(wall(Duration::ZERO)),
             position: Position::Sequence(self.next),
             deliveries: 1,
+            lease: Some(LEASE),
             record: None,
             letter: None,
         }
@@ -100,7 +101,18 @@ impl Bench {
     }
 
     pub(super) fn receive(&mut self, received: Received) -> Vec<Action> {
-        self.step(Input::Received(received))
+        let actions = self.step(Input::Received(received));
+        self.begin(&actions);
+        actions
+    }
+
+    /// Shards take what is started at once.
+    fn begin(&mut self, actions: &[Action]) {
+        for action in actions {
+            if let Action::Start(start) = action {
+                self.step(Input::Begun { key: start.key });
+            }
+        }
     }
 
     /// Receives one and expects it to start at once.
@@ -110,7 +122,9 @@ impl Bench {
     }
 
     pub(super) fn end(&mut self, key: Key, ended: Ended) -> Vec<Action> {
-        self.step(Input::Ended { key, ended })
+        let actions = self.step(Input::Ended { key, ended });
+        self.begin(&actions);
+        actions
     }
 
     pub(super) fn fail(&mut self, key: Key, failure: Failure) -> Vec<Action> {
@@ -125,6 +139,7 @@ impl Bench {
             assert!(wake >= self.at || out.is_empty(), "a wake-up in the past");
             self.at = self.at.max(wake);
             let actions = self.step(Input::Tick);
+            self.begin(&actions);
             // The model broker extends every lease.
             for action in &actions {
                 if let Action::Extend { key, .. } = action {

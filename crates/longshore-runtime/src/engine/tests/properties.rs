@@ -71,7 +71,8 @@ impl World {
         match one {
             Move::Receive { deliveries } => {
                 let received = Received { deliveries, ..bench.message() };
-                self.see(bench.receive(received));
+                let actions = bench.receive(received);
+                self.see(actions);
             }
             Move::Succeed(which) => self.end(bench, which, Ended::Ok),
             Move::Fail(which) => self.end(bench, which, Ended::Failed("x".into())),

@@ -1,0 +1,55 @@
+//! The suite's own completeness.
+
+use std::collections::BTreeSet;
+
+use crate::{checks, mutants};
+
+/// The core checks that this suite holds, by their codes in the catalogue.
+const CODES: &[&str] = &[
+    "P6", "P7", "P8", "C1", "C3", "C5", "A1", "A2", "A4", "N1", "N3", "R1", "R2", "R3", "R4", "R5",
+    "R6", "R9", "R12", "R13", "T1", "D1", "D2", "D3", "D7", "D10", "G1", "G2", "S1", "S2", "S3",
+    "H1", "H2", "L2", "M2", "M3", "Z1", "I4",
+];
+
+#[test]
+fn every_code_of_the_catalogue_has_one_check() {
+    let codes: Vec<_> = checks::all().map(|check| check.code).collect();
+    let unique: BTreeSet<_> = codes.iter().copied().collect();
+    assert_eq!(unique.len(), codes.len(), "{codes:?}");
+    assert_eq!(unique, CODES.iter().copied().collect());
+}
+
+#[test]
+fn ids_are_unique_and_explain_themselves() {
+    let ids: Vec<_> = checks::all().map(|check| check.id).collect();
+    let unique: BTreeSet<_> = ids.iter().copied().collect();
+    assert_eq!(unique.len(), ids.len(), "{ids:?}");
+    for id in ids {
+        let words = |part: &str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        };
+        assert!(id.split_once('.').is_some_and(|(area, what)| words(area) && words(what)), "{id}");
+    }
+}
+
+#[test]
+fn every_check_has_a_mutant_and_every_mutant_a_check() {
+    let caught: BTreeSet<_> = mutants::all().flat_map(|mutant| mutant.caught_by).collect();
+    for check in checks::all() {
+        assert!(caught.contains(&check.id), "{} has no mutant", check.id);
+        assert!(!check.summary.is_empty());
+    }
+    for mutant in mutants::all() {
+        assert!(!mutant.caught_by.is_empty(), "{} is caught by nobody", mutant.name);
+        for id in mutant.caught_by {
+            assert!(checks::all().any(|check| check.id == *id), "{id} of {}", mutant.name);
+        }
+    }
+}
+
+#[test]
+fn mutants_are_told_apart() {
+    let names: Vec<_> = mutants::all().map(|mutant| mutant.name).collect();
+    let unique: BTreeSet<_> = names.iter().collect();
+    assert_eq!(unique.len(), names.len());
+}

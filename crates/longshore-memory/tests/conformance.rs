@@ -1,0 +1,54 @@
+//! The memory backend's side of the conformance suite.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+use longshore_conformance::{Foreign, Harness};
+use longshore_core::{Broker, Error, ErrorKind, InstanceId, Result, Setup};
+use longshore_memory::{Memory, connect};
+
+fn main() -> ExitCode {
+    longshore_conformance::main(MemoryHarness)
+}
+
+/// One named broker, which all clients of this process share.
+#[derive(Debug)]
+struct MemoryHarness;
+
+#[async_trait::async_trait]
+impl Harness for MemoryHarness {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn connect(&self, _: &str, setup: Setup) -> Result<Arc<dyn Broker>> {
+        Ok(Arc::new(connect("memory://conformance", setup).await?))
+    }
+
+    fn virtual_clock(&self) -> bool {
+        true
+    }
+
+    fn crash<'a>(
+        &'a self,
+        broker: &'a dyn Broker,
+        instance: &'a InstanceId,
+    ) -> Option<BoxFuture<'a, Result<()>>> {
+        Some(async move { native(broker).map(|memory| memory.crash(instance)) }.boxed())
+    }
+
+    fn inject<'a>(
+        &'a self,
+        broker: &'a dyn Broker,
+        Foreign { topic, body, headers }: Foreign,
+    ) -> Option<BoxFuture<'a, Result<()>>> {
+        Some(async move { native(broker)?.inject(&topic, body, headers) }.boxed())
+    }
+}
+
+fn native(broker: &dyn Broker) -> Result<&Memory> {
+    let wrong = || Error::new(ErrorKind::Unexpected, "the native type is not `Memory`");
+    broker.native().downcast_ref().ok_or_else(wrong)
+}
