@@ -120,7 +120,7 @@ pub(crate) async fn browse(shared: &Shared, source: &Source, page: &Page) -> Res
         };
         let topic = &names.of.topic;
         let body = found.message.payload;
-        out.push(codec::received(topic, body, found.parts, found.place, id, record));
+        out.push(codec::received(topic, body, found.parts, found.place, id, record, None));
     }
     Ok(out)
 }

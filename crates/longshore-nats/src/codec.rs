@@ -6,7 +6,7 @@
 
 use std::str::FromStr as _;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName as NativeName, HeaderValue, NATS_MESSAGE_ID};
@@ -217,6 +217,7 @@ pub(crate) fn received(
     place: Place,
     id: Option<MessageId>,
     record: Option<Record>,
+    lease: Option<Duration>,
 ) -> Received {
     let before = record.as_ref().map_or(0, |record| record.deliveries);
     Received {
@@ -231,6 +232,7 @@ pub(crate) fn received(
         published_at: Some(place.published),
         position: Position::Sequence(place.sequence),
         deliveries: before.saturating_add(place.delivered),
+        lease,
         record: record.map(Arc::new),
         letter: parts.letter.map(Arc::new),
     }
@@ -256,7 +258,7 @@ pub(crate) fn place(reply: &str) -> Option<Place> {
 /// A server's time, in nanoseconds since 1970.
 pub(crate) fn time(nanos: i128) -> SystemTime {
     let nanos = u64::try_from(nanos).unwrap_or_default();
-    let since = std::time::Duration::from_nanos(nanos);
+    let since = Duration::from_nanos(nanos);
     SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 

@@ -106,7 +106,7 @@ impl LetterConsumer {
         let open = Open { message: found.message, place: found.place, id: id.clone(), letter };
         let body = open.message.payload.clone();
         let topic = &self.names.of.topic;
-        (codec::received(topic, body, found.parts, found.place, id, None), open)
+        (codec::received(topic, body, found.parts, found.place, id, None, None), open)
     }
 
     async fn settle_one(&self, settlement: &Settlement) -> Result<()> {
