@@ -1,15 +1,14 @@
 //! Reading without settling.
 
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::{HeaderMap, Message};
-use longshore_core::{Cursor, Error, ErrorKind, Page, Position, Received, Result, Source};
+use longshore_core::{Cursor, Error, Page, Position, Received, Result, Source};
 
 use crate::codec::{self, Parts, Place};
 use crate::declare::consumer_info;
-use crate::error::{self, BACKEND, no_group};
+use crate::error::{BACKEND, no_group};
 use crate::ledger;
-use crate::link::Concern;
 use crate::names::GroupNames;
+use crate::raw;
 use crate::shared::{Shared, is_missing};
 
 /// A message read by its place.
@@ -26,36 +25,19 @@ pub(crate) async fn next(
     subject: &str,
     after: u64,
 ) -> Result<Option<Found>> {
-    let work = async {
-        let handle = shared.context.get_stream_no_info(stream).await.map_err(|native| {
-            error::error(ErrorKind::Unexpected, "the stream has no valid name").with_source(native)
-        })?;
-        let ask = handle.raw_message_builder().sequence(after + 1).next_by_subject(subject).send();
-        match ask.await {
-            Ok(message) => Ok(Some(message)),
-            Err(native) => match native.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                LastRawMessageErrorKind::JetStream(native) => Err(error::server(native)),
-                _ => Err(shared.link.silence().with_source(native)),
-            },
-        }
-    };
-    let found = shared.link.bounded(shared.deadline(), Concern::Api(stream), work).await?;
+    let ask = raw::Ask::Next { seq: after + 1, next_by_subj: subject };
+    let found = raw::get(shared, stream, &ask).await?;
     Ok(found.map(|raw| {
-        let place = Place {
-            sequence: raw.sequence,
-            delivered: 1,
-            published: codec::time(raw.time.unix_timestamp_nanos()),
-        };
+        let place = Place { sequence: raw.sequence, delivered: 1, published: raw.time };
         let parts = codec::incoming(Some(&raw.headers));
-        Found { message: message(raw.subject, raw.headers, raw.payload), place, parts }
+        Found { message: message(subject, raw.headers, raw.payload), place, parts }
     }))
 }
 
-fn message(subject: async_nats::Subject, headers: HeaderMap, payload: bytes::Bytes) -> Message {
+fn message(subject: &str, headers: HeaderMap, payload: bytes::Bytes) -> Message {
     let length = payload.len();
     Message {
-        subject,
+        subject: async_nats::Subject::from(subject),
         reply: None,
         payload,
         headers: Some(headers),

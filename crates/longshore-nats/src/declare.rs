@@ -89,6 +89,11 @@ fn base(config: &Config, name: String, subjects: Vec<String>) -> StreamConfig {
     }
 }
 
+/// A queue's age is a setting of its group.
+fn age_setting(config: &StreamConfig) -> &'static str {
+    if config.name.ends_with("=dlq") { "dead_letters" } else { "max_age" }
+}
+
 pub(crate) fn durable_config(
     durable: &str,
     filters: Vec<String>,
@@ -178,7 +183,8 @@ impl Plan<'_> {
     async fn stream(&mut self, wanted: StreamConfig, object: String, missing: Error) -> Result<()> {
         match stream_info(self.shared, &wanted.name).await {
             Ok(info) => {
-                Compare::new(&mut self.drift, object).stream(&wanted, &info.config);
+                let age = age_setting(&wanted);
+                Compare::new(&mut self.drift, object).stream(age, &wanted, &info.config);
                 Ok(())
             }
             Err(error) if is_missing(&error) && self.mode == Mode::Verify => {
@@ -308,7 +314,8 @@ impl Plan<'_> {
                     }
                     Err(error) => return Err(error.with_operation("broker.declare")),
                 };
-                Compare::new(&mut self.drift, object).stream(&wanted, &info.config);
+                let age = age_setting(&wanted);
+                Compare::new(&mut self.drift, object).stream(age, &wanted, &info.config);
             }
             Make::Consumer { stream, config, object, update } => {
                 let action = if update { "update" } else { "create" };

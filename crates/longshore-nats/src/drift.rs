@@ -36,14 +36,20 @@ impl<'a> Compare<'a> {
         }
     }
 
-    pub(crate) fn stream(&mut self, wanted: &stream::Config, found: &stream::Config) {
+    /// `age` is what the contract calls `max_age` of this stream.
+    pub(crate) fn stream(
+        &mut self,
+        age: &'static str,
+        wanted: &stream::Config,
+        found: &stream::Config,
+    ) {
         let set = |list: &[String]| list.iter().cloned().collect::<BTreeSet<_>>();
         // 0 and -1 are both "no limit", and which one comes back depends on the version.
         let limit = |n: i64| n.max(0);
         self.entry("subjects", set(&wanted.subjects), set(&found.subjects));
         self.entry("retention", wanted.retention, found.retention);
         self.entry("discard", wanted.discard, found.discard);
-        self.entry("max_age", wanted.max_age, found.max_age);
+        self.entry(age, wanted.max_age, found.max_age);
         self.entry("duplicate_window", wanted.duplicate_window, found.duplicate_window);
         self.entry("num_replicas", wanted.num_replicas, found.num_replicas);
         self.entry("storage", wanted.storage, found.storage);

@@ -421,7 +421,15 @@ fn deliver(
     }
     let topic = &inner.names.of.topic;
     let body = unseen.message.payload.clone();
-    let mut received = codec::received(topic, body, parts, unseen.place, id.clone(), record, Some(inner.held_for()));
+    let mut received = codec::received(
+        topic,
+        body,
+        parts,
+        unseen.place,
+        id.clone(),
+        record,
+        Some(inner.held_for()),
+    );
     let held = held(inner, unseen, id, sequence);
     if let Ok(token) = inner.flight().insert(held) {
         received.token = token;

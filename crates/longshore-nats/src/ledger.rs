@@ -6,15 +6,14 @@
 
 use async_nats::HeaderMap;
 use async_nats::header::{HeaderName, HeaderValue, NATS_EXPECTED_LAST_SUBJECT_SEQUENCE};
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use bytes::Bytes;
 use longshore_core::{ErrorKind, MessageId, Record, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::codec::{Place, time};
+use crate::codec::Place;
 use crate::error;
-use crate::link::Concern;
 use crate::names::GroupNames;
+use crate::raw;
 use crate::shared::Shared;
 
 /// What stands in the ledger for a message.
@@ -37,28 +36,14 @@ pub(crate) async fn read(
     id: Option<&MessageId>,
 ) -> Result<Option<Entry>> {
     let subject = names.ledger_subject(place.sequence);
-    let stream = &names.of.ledger;
-    let work = async {
-        let handle = shared.context.get_stream_no_info(stream).await.map_err(|native| {
-            error::error(ErrorKind::Unexpected, "the ledger has no valid name").with_source(native)
-        })?;
-        match handle.get_last_raw_message_by_subject(&subject).await {
-            Ok(message) => Ok(Some(message)),
-            Err(native) => match native.kind() {
-                LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                LastRawMessageErrorKind::JetStream(native) => Err(error::server(native)),
-                _ => Err(shared.link.silence().with_source(native)),
-            },
-        }
-    };
-    let found = shared.link.bounded(shared.deadline(), Concern::Api(stream), work).await?;
+    let ask = raw::Ask::Last { last_by_subj: &subject };
+    let found = raw::get(shared, &names.of.ledger, &ask).await?;
     Ok(found.map(|message| {
-        let written = time(message.time.unix_timestamp_nanos());
         let record = Record::decode(&message.payload);
         // What was written before the message was published is of a message before it; and one
         // with another id is of another message.
         let record = record.filter(|record| {
-            written >= place.published && (id.is_none() || record.id.as_ref() == id)
+            message.time >= place.published && (id.is_none() || record.id.as_ref() == id)
         });
         Entry { sequence: message.sequence, record }
     }))

@@ -38,6 +38,7 @@ mod letters;
 mod link;
 mod names;
 mod publisher;
+mod raw;
 mod settle;
 mod shared;
 mod stats;
