@@ -41,8 +41,8 @@ impl Flight {
         self.prefetch.saturating_sub(self.slab.len())
     }
 
-    pub(crate) fn insert(&mut self, held: Held) -> Result<AckToken, Held> {
-        self.slab.insert(self.epoch, held)
+    pub(crate) fn insert(&mut self, held: Held) -> Option<AckToken> {
+        self.slab.insert(self.epoch, held).ok()
     }
 
     /// A delivery whose lease is not over; one whose lease is gives its place up.

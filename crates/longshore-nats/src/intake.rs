@@ -431,7 +431,7 @@ fn deliver(
         Some(inner.held_for()),
     );
     let held = held(inner, unseen, id, sequence);
-    if let Ok(token) = inner.flight().insert(held) {
+    if let Some(token) = inner.flight().insert(held) {
         received.token = token;
         out.push(Event::Message(received));
     }

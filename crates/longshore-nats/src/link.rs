@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::{ClientError, ConnectErrorKind, Event, ServerError};
-use longshore_core::{Error, Result};
+use longshore_core::{Error, ErrorKind, Result};
 use longshore_driver::{Backoff, BackoffConfig};
 use tokio::sync::watch;
 
@@ -177,7 +177,11 @@ impl Link {
         let since = self.denials();
         tokio::select! {
             biased;
-            result = work => result,
+            // The client's own deadline is the same as ours, and may be first.
+            result = work => result.map_err(|why| match why.kind() {
+                ErrorKind::Timeout if !self.is_up() => down().with_source(why),
+                _ => why,
+            }),
             why = self.refused(since, concern) => Err(why),
             () = tokio::time::sleep(deadline) => Err(self.silence()),
         }
@@ -224,7 +228,6 @@ fn denied_subject(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use longshore_core::ErrorKind;
 
     #[test]
     fn a_refused_subject_reaches_only_whom_it_concerns() {

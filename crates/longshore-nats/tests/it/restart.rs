@@ -1,0 +1,92 @@
+//! A server that is killed in the middle.
+
+use std::time::{Duration, Instant};
+
+use longshore_core::{Broker as _, ErrorKind, Event, Link, Message, Settlement};
+
+use crate::server::Server;
+use crate::support::{Bench, ack, failed, next, send, settle};
+
+#[tokio::test]
+async fn a_parked_retry_survives_a_kill_and_is_never_early() {
+    let mut server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    let consumer = bench.consumer(bench.source()).await;
+    for n in 0..8 {
+        bench.publish(&n.to_string()).await.unwrap();
+    }
+    let after = Duration::from_millis(4_700);
+    let mut started = Instant::now();
+    for _ in 0..8 {
+        let received = next(&*consumer).await;
+        let retry = Settlement::Retry { token: received.token, after, record: failed(&received) };
+        settle(&*consumer, retry).await.unwrap();
+        started = started.min(Instant::now());
+    }
+    server.kill().await;
+    server.run().await;
+    for _ in 0..8 {
+        let received = next(&*consumer).await;
+        assert!(started.elapsed() >= after, "early: {:?}", started.elapsed());
+        assert_eq!((received.attempt(), received.unexplained()), (2, 0));
+        ack(&*consumer, received.token).await.unwrap();
+    }
+    let stats = bench.nats.stats(&bench.source()).await.unwrap();
+    assert_eq!((stats.ready, stats.in_flight, stats.waiting), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn publishes_over_a_kill_are_stored_once_where_the_id_is_kept() {
+    let mut server = Server::start().await;
+    let bench = Bench::new(&format!("{}?publish_timeout=2s", server.url())).await;
+    let publisher = bench.nats.publisher(&bench.topic).await.unwrap();
+    let messages: Vec<_> = (0..200)
+        .map(|n| {
+            Message::new(n.to_string()).id(longshore_core::MessageId::new(format!("m{n}")).unwrap())
+        })
+        .collect();
+    let confirms = publisher.publish(&mut messages.clone()).await.unwrap();
+    server.kill().await;
+    let outcomes = confirms.await;
+    server.run().await;
+    for (message, outcome) in messages.into_iter().zip(outcomes) {
+        if outcome.is_ok() {
+            continue;
+        }
+        let mut tries = 0;
+        while send(&*publisher, message.clone()).await.is_err() {
+            tries += 1;
+            assert!(tries < 20);
+        }
+    }
+    let mut stream = bench.native().get_stream("orders").await.unwrap();
+    assert_eq!(stream.info().await.unwrap().state.messages, 200);
+}
+
+#[tokio::test]
+async fn a_consumer_goes_on_over_a_restart_and_hears_of_it() {
+    let mut server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    let consumer = bench.consumer(bench.source()).await;
+    bench.publish("a").await.unwrap();
+    let held = next(&*consumer).await;
+    server.kill().await;
+    let mut out = Vec::new();
+    consumer.receive(&mut out, 1).await.unwrap();
+    assert!(matches!(out[..], [Event::State(Link::Down { .. })]), "{out:?}");
+    let error = ack(&*consumer, held.token).await.unwrap_err();
+    assert!([ErrorKind::Unavailable, ErrorKind::LeaseLost].contains(&error.kind()), "{error:?}");
+    server.run().await;
+    out.clear();
+    consumer.receive(&mut out, 1).await.unwrap();
+    assert!(matches!(out[..], [Event::State(Link::Up)]), "{out:?}");
+    bench.publish("b").await.unwrap();
+    let mut bodies = Vec::new();
+    while bodies.len() < 2 {
+        let received = next(&*consumer).await;
+        ack(&*consumer, received.token).await.unwrap();
+        if !bodies.contains(&received.body) {
+            bodies.push(received.body);
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the tests have in common.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use longshore_core::{
+    AckToken, Broker, Consumer, ConsumerSpec, ErrorKind, Event, Group, GroupName, InstanceId,
+    Letter, Message, Position, Publisher, Receipt, Received, Record, Result, Settlement, Setup,
+    Source, Start, TopicName, Topology, dead_letter_id, policy::Reason,
+};
+use longshore_nats::{Nats, connect};
+use tokio::time::timeout;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
+
+pub(crate) struct Bench {
+    pub(crate) nats: Nats,
+    pub(crate) topic: TopicName,
+    pub(crate) group: GroupName,
+}
+
+pub(crate) fn group(topic: &str) -> Group {
+    Group {
+        topic: topic.try_into().unwrap(),
+        name: "billing".try_into().unwrap(),
+        start: Start::Declared,
+        lease: LEASE,
+        dead_letters: Some(Duration::from_secs(86_400)),
+        longest_delay: Duration::from_secs(60),
+    }
+}
+
+impl Bench {
+    /// A connection, the topic `orders` and its group `billing`.
+    pub(crate) async fn new(url: &str) -> Self {
+        let nats = connect(url, Setup::default()).await.unwrap();
+        let group = group("orders");
+        let (topic, name) = (group.topic.clone(), group.name.clone());
+        nats.declare(&Topology::group(group)).await.unwrap();
+        Self { nats, topic, group: name }
+    }
+
+    pub(crate) fn native(&self) -> &Context {
+        self.nats.native().downcast_ref().unwrap()
+    }
+
+    pub(crate) fn source(&self) -> Source {
+        Source::Group { topic: self.topic.clone(), group: self.group.clone() }
+    }
+
+    pub(crate) fn suspects(&self) -> Source {
+        Source::Suspects { topic: self.topic.clone(), group: self.group.clone() }
+    }
+
+    pub(crate) fn letters(&self) -> Source {
+        Source::DeadLetters { topic: self.topic.clone(), group: self.group.clone() }
+    }
+
+    pub(crate) async fn consumer(&self, source: Source) -> Box<dyn Consumer> {
+        let instance = InstanceId::generate();
+        self.nats
+            .consumer(&ConsumerSpec { source, prefetch: 16, lease: LEASE, instance })
+            .await
+            .unwrap()
+    }
+
+    pub(crate) async fn publish(&self, body: &str) -> Result<Receipt> {
+        let publisher = self.nats.publisher(&self.topic).await?;
+        send(&*publisher, Message::new(body.to_owned())).await
+    }
+
+    /// The letter that the engine would write.
+    pub(crate) fn letter(&self, received: &Received) -> Box<Letter> {
+        let origin = received.position.to_text();
+        let id = received.id.as_ref();
+        let now = std::time::SystemTime::now();
+        Box::new(Letter {
+            id: dead_letter_id(&self.topic, &self.group, &origin, id, 0),
+            reason: Reason::Permanent,
+            reason_detail: None,
+            cause: None,
+            source: self.topic.as_str().into(),
+            source_backend: "nats".into(),
+            source_group: self.group.as_str().into(),
+            position: received.position.clone(),
+            original_id: id.map(|id| id.to_string()).unwrap_or_default().into(),
+            original_published_at: received.published_at,
+            attempts: 1,
+            deliveries: received.deliveries,
+            delayed_retries: 0,
+            first_failed_at: now,
+            last_failed_at: now,
+            dead_lettered_at: now,
+            history: Vec::new(),
+            handler: "h".into(),
+            message_type: None,
+            instance: "i".into(),
+            lib_version: "0".into(),
+            policy: "p".into(),
+            redrive_count: 0,
+            redrive_of: None,
+            payload_sha256: Letter::payload_sha256(&received.body),
+        })
+    }
+}
+
+pub(crate) async fn send(publisher: &dyn Publisher, message: Message) -> Result<Receipt> {
+    publisher.publish(&mut vec![message]).await?.await.remove(0)
+}
+
+/// The next message; panics where none comes.
+pub(crate) async fn next(consumer: &dyn Consumer) -> Received {
+    match timeout(Duration::from_secs(30), maybe(consumer)).await {
+        Ok(received) => received,
+        Err(_) => panic!("no message came"),
+    }
+}
+
+async fn maybe(consumer: &dyn Consumer) -> Received {
+    loop {
+        let mut out = Vec::new();
+        consumer.receive(&mut out, 1).await.unwrap();
+        for event in out {
+            if let Event::Message(received) = event {
+                return received;
+            }
+        }
+    }
+}
+
+/// Whether nothing comes for so long.
+pub(crate) async fn quiet(consumer: &dyn Consumer, time: Duration) -> bool {
+    timeout(time, maybe(consumer)).await.is_err()
+}
+
+pub(crate) async fn settle(consumer: &dyn Consumer, settlement: Settlement) -> Result<()> {
+    let mut out = Vec::new();
+    consumer.settle(&[settlement], &mut out).await;
+    out.remove(0)
+}
+
+pub(crate) async fn ack(consumer: &dyn Consumer, token: AckToken) -> Result<()> {
+    settle(consumer, Settlement::Ack(token)).await
+}
+
+/// The record of one more failure, as the engine makes it.
+pub(crate) fn failed(received: &Received) -> Box<Record> {
+    let mut record = Box::new(received.record.as_deref().cloned().unwrap_or_default());
+    record.failures += 1;
+    record.delayed += 1;
+    record.deliveries = received.deliveries;
+    record.not_before = None;
+    record.origin = Some(received.position.to_text());
+    record
+}
+
+pub(crate) fn sequence(received: &Received) -> u64 {
+    match received.position {
+        Position::Sequence(sequence) => sequence,
+        _ => panic!("a message of NATS has a sequence"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn is<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind) -> longshore_core::Error {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), kind, "{error:?}");
+    error
+}
