@@ -13,8 +13,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-driver", &["longshore-core"]),
     ("longshore-runtime", &["longshore-core"]),
     ("longshore-memory", &["longshore-core", "longshore-driver"]),
+    ("longshore-nats", &["longshore-core", "longshore-driver"]),
     ("longshore-conformance", &["longshore-core", "longshore-runtime"]),
-    ("longshore", &["longshore-core", "longshore-runtime", "longshore-memory"]),
+    ("longshore", &["longshore-core", "longshore-runtime", "longshore-memory", "longshore-nats"]),
     ("examples", &[]),
     ("tests", &["longshore"]),
     ("xtask", &[]),
@@ -90,7 +91,7 @@ fn the_conformance_suite_and_the_core_know_no_backend() {
             continue;
         }
         for dependency in &package.dependencies {
-            let backend = dependency.name == "longshore-memory";
+            let backend = ["longshore-memory", "longshore-nats"].contains(&dependency.name.as_str());
             let test_only = dependency.kind == DependencyKind::Development;
             assert!(!backend || test_only, "only the facade names a backend, not {name}");
         }

@@ -65,7 +65,7 @@ pub(crate) async fn browse(shared: &Shared, source: &Source, page: &Page) -> Res
     let mut cursor = after(page.after.as_ref())?;
     let letters = matches!(source, Source::DeadLetters { .. });
     let (stream, subjects, durable) = match source {
-        Source::Group { .. } => (&names.of.stream, names.filters(), Some(&names.durable)),
+        Source::Group { .. } => (&names.of.stream, names.subjects(), Some(&names.durable)),
         Source::Suspects { .. } => {
             (&names.of.stream, names.suspect_filters(), Some(&names.suspect_durable))
         }

@@ -66,8 +66,19 @@ impl GroupNames {
         Self::new(source.topic(), source.group())
     }
 
-    pub(crate) fn filters(&self) -> Vec<String> {
+    /// What the group reads.
+    pub(crate) fn subjects(&self) -> Vec<String> {
         vec![self.of.topic.to_string(), self.redrive.to_string()]
+    }
+
+    /// The same as the durable's filters: with `*` in place of the topic's last component, which in
+    /// the topic's own stream picks the same subjects. Nats-server 2.10.27 passes over messages for
+    /// good where of two filters one continues the other (`orders`, `orders.billing.redrive`) and
+    /// no pull waits when they are published.
+    pub(crate) fn filters(&self) -> Vec<String> {
+        let topic = self.of.topic.as_str();
+        let head = topic.rfind('.').map_or("", |dot| &topic[..=dot]);
+        vec![format!("{head}*"), format!("{head}*.{}.redrive", self.group)]
     }
 
     pub(crate) fn suspect_filters(&self) -> Vec<String> {
@@ -91,7 +102,8 @@ mod tests {
         assert_eq!(names.of.stream, "shop=orders");
         assert_eq!(names.of.ledger, "longshore=ledger=shop=orders");
         assert_eq!(names.of.subjects()[1..], ["shop.orders.*.redrive", "shop.orders.*.suspect"]);
-        assert_eq!(names.filters(), ["shop.orders", "shop.orders.billing.redrive"]);
+        assert_eq!(names.subjects(), ["shop.orders", "shop.orders.billing.redrive"]);
+        assert_eq!(names.filters(), ["shop.*", "shop.*.billing.redrive"]);
         assert_eq!(names.suspect_durable, "billing=suspect");
         assert_eq!(names.dlq_stream, "shop=orders=billing=dlq");
         assert_eq!(names.ledger_subject(7), "longshore.ledger.shop.orders.billing.7");

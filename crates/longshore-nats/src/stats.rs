@@ -34,7 +34,7 @@ pub(crate) async fn stats(shared: &Shared, source: &Source) -> Result<Stats> {
     let info = consumer_info(shared, stream, durable).await.map_err(missing)?;
     let unsettled = info.num_ack_pending as u64;
     let (subjects, recorded) = match source {
-        Source::Group { .. } => (names.filters(), recorded(shared, &names).await?),
+        Source::Group { .. } => (names.subjects(), recorded(shared, &names).await?),
         _ => (names.suspect_filters(), 0),
     };
     let waiting = recorded.min(unsettled);

@@ -3,6 +3,8 @@
 //! The server's URL comes from `LONGSHORE_NATS_URL`. Each client gets a way of its own to it, which
 //! is cut where the suite plays the death of a process.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};

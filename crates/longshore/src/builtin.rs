@@ -15,7 +15,20 @@ pub fn registry() -> Registry {
     #[cfg(not(feature = "memory"))]
     let registry = registry.explain("memory", "needs feature `memory`");
 
-    ["amqp", "amqps", "kafka", "redis", "rediss", "nats", "tls"]
+    let schemes = ["nats", "tls"];
+    #[cfg(feature = "nats")]
+    let registry = schemes.into_iter().fold(registry, |known, scheme| {
+        known.register(scheme, |url, setup| async move {
+            let nats = longshore_nats::connect(&url, setup).await?;
+            Ok(std::sync::Arc::new(nats) as _)
+        })
+    });
+    #[cfg(not(feature = "nats"))]
+    let registry = schemes
+        .into_iter()
+        .fold(registry, |known, scheme| known.explain(scheme, "needs feature `nats`"));
+
+    ["amqp", "amqps", "kafka", "redis", "rediss"]
         .into_iter()
         .fold(registry, |known, scheme| known.explain(scheme, "has no backend in this version yet"))
 }

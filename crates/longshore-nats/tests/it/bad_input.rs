@@ -8,7 +8,7 @@ use longshore_core::{
 use longshore_nats::connect;
 
 use crate::server::Server;
-use crate::support::{Bench, group, is, next, send};
+use crate::support::{Bench, ended, group, is, next, send};
 
 const USERS: &str = r#"
 authorization { users: [
@@ -49,13 +49,7 @@ async fn credentials_that_are_refused_later_end_everything() {
     server.kill().await;
     server.write("jetstream { store_dir: \"@DIR@\" }\nauthorization { user: a, password: b }");
     server.run().await;
-    let ended = async {
-        loop {
-            if let Err(error) = consumer.receive(&mut Vec::new(), 1).await {
-                return Err::<(), _>(error);
-            }
-        }
-    };
+    let ended = ended(&*consumer);
     is(
         tokio::time::timeout(Duration::from_secs(15), ended).await.unwrap(),
         ErrorKind::Unauthenticated,

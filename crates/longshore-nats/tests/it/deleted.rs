@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use longshore_core::{Error, ErrorKind, Event};
+use longshore_core::{ErrorKind, Event};
 
 use crate::server::Server;
-use crate::support::{Bench, ack, is, next};
+use crate::support::{Bench, ack, ended, is, next};
 
 #[tokio::test]
 async fn a_deleted_durable_is_made_again_behind_its_floor() {
@@ -64,13 +64,7 @@ async fn a_deleted_stream_ends_the_consumer_and_the_publisher() {
     let consumer = bench.consumer(bench.source()).await;
     let publisher = longshore_core::Broker::publisher(&bench.nats, &bench.topic).await.unwrap();
     bench.native().delete_stream("orders").await.unwrap();
-    let ended = async {
-        loop {
-            if let Err(error) = consumer.receive(&mut Vec::new(), 16).await {
-                return Err::<(), Error>(error);
-            }
-        }
-    };
+    let ended = ended(&*consumer);
     let ended = tokio::time::timeout(Duration::from_secs(15), ended).await.unwrap();
     is(ended, ErrorKind::NotFound);
     let sent = crate::support::send(&*publisher, longshore_core::Message::new("x")).await;

@@ -6,7 +6,7 @@ use async_nats::HeaderMap;
 use longshore_core::{Broker as _, Record, Settlement, Topology};
 
 use crate::server::Server;
-use crate::support::{Bench, LEASE, ack, failed, group, next, sequence, settle};
+use crate::support::{Bench, ack, failed, group, next, sequence, settle};
 
 #[tokio::test]
 async fn a_record_goes_with_the_ack() {
@@ -115,7 +115,6 @@ async fn a_forged_time_parks_nothing_for_ever() {
     let other = next(&*consumer).await;
     assert_eq!(&other.body[..], b"next", "nobody waits for the forged one");
     ack(&*consumer, other.token).await.unwrap();
-    let _ = LEASE;
 }
 
 trait ParseId {

@@ -1,5 +1,7 @@
 //! A server of a test's own.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Stdio;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use longshore_core::{Broker as _, ErrorKind, Settlement};
+use longshore_core::{Broker as _, ErrorKind, Message, Settlement, Source, Topology};
 
 use crate::server::Server;
-use crate::support::{Bench, LEASE, ack, failed, is, next, quiet, settle};
+use crate::support::{Bench, LEASE, ack, failed, group, is, next, quiet, send, settle};
 
 #[tokio::test]
 async fn an_acked_message_never_comes_again() {
@@ -128,4 +128,25 @@ async fn what_a_closed_consumer_held_comes_at_once() {
     let again = next(&*second).await;
     assert!(started.elapsed() < Duration::from_secs(2), "late: {:?}", started.elapsed());
     ack(&*second, again.token).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_published_before_anyone_pulls_arrives_in_topics_with_and_without_dots() {
+    let server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    for name in ["orders", "shop.orders", "shop.eu.orders"] {
+        let group = group(name);
+        let (topic, name) = (group.topic.clone(), group.name.clone());
+        bench.nats.declare(&Topology::group(group)).await.unwrap();
+        let publisher = bench.nats.publisher(&topic).await.unwrap();
+        for n in 0..5 {
+            send(&*publisher, Message::new(n.to_string())).await.unwrap();
+        }
+        let consumer = bench.consumer(Source::Group { topic, group: name }).await;
+        for n in 0..5 {
+            let received = next(&*consumer).await;
+            assert_eq!(&received.body[..], n.to_string().as_bytes());
+            ack(&*consumer, received.token).await.unwrap();
+        }
+    }
 }

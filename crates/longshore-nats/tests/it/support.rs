@@ -1,5 +1,7 @@
 //! What the tests have in common.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::time::Duration;
 
 use async_nats::jetstream::Context;
@@ -125,6 +127,13 @@ async fn maybe(consumer: &dyn Consumer) -> Received {
                 return received;
             }
         }
+    }
+}
+
+/// Receives until the consumer ends.
+pub(crate) async fn ended(consumer: &dyn Consumer) -> Result<()> {
+    loop {
+        consumer.receive(&mut Vec::new(), 16).await?;
     }
 }
 
