@@ -11,18 +11,17 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
-use longshore_core::{Event, MessageId, Record, Result, Retryability};
+use longshore_core::{Event, Result, Retryability};
 use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::ack::{self, Order};
-use crate::codec::{self, Parts, Place};
+use crate::codec;
 use crate::consumer::{Inner, link_event};
+use crate::deliver::{Unseen, deliver, is_fresh};
 use crate::error;
-use crate::flight::Held;
-use crate::ledger::{self, Entry};
+use crate::ledger;
 use crate::link::{Concern, Status};
-use crate::settle;
 use crate::shared::Shared;
 
 /// How long a pull waits on the server.
@@ -33,16 +32,6 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(12);
 /// What is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
-
-/// A message that the runtime has not seen.
-#[derive(Debug)]
-pub(crate) struct Unseen {
-    pub(crate) message: Message,
-    pub(crate) reply: Subject,
-    pub(crate) place: Place,
-    /// When it was here at the latest bound of the past: its lease runs since then at most.
-    arrived: Instant,
-}
 
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -384,60 +373,4 @@ async fn next(inbox: &mut Option<(Subscriber, Subject)>) -> Option<Message> {
         Some((inbox, _)) => inbox.next().await,
         None => std::future::pending().await,
     }
-}
-
-/// Whether the ledger need not be asked.
-fn is_fresh(inner: &Inner, unseen: &Unseen) -> bool {
-    unseen.place.delivered <= 1 && !inner.predates(unseen.place.published) && !inner.suspects
-}
-
-/// Hands one over, or puts it back where its time has not come.
-fn deliver(
-    inner: &Inner,
-    unseen: Unseen,
-    mut parts: Parts,
-    entry: Option<Entry>,
-    out: &mut Vec<Event>,
-) {
-    let id = codec::identity(&parts, unseen.place);
-    let sequence = entry.as_ref().map(|entry| entry.sequence);
-    let of_header = parts.record.take();
-    // The header of a message on the topic itself can be anyone's; a lane's subject is ours.
-    let ledger = entry.and_then(|entry| entry.record);
-    let mut record: Option<Record> = ledger.or(of_header);
-    if let Some(due) = record.as_ref().and_then(|record| record.not_before) {
-        // Neither a forged time nor a clock that went astray parks a message for ever.
-        let most = inner.longest_delay().saturating_add(inner.longest_delay() / 2);
-        let now = inner.shared.setup.clock.now();
-        let rest = due.duration_since(now).unwrap_or_default().min(most);
-        if !rest.is_zero() {
-            let held = held(inner, unseen, id, sequence);
-            settle::put_back(inner, held, record.unwrap_or_default(), rest);
-            return;
-        }
-    }
-    if let Some(record) = &mut record {
-        record.not_before = None;
-    }
-    let topic = &inner.names.of.topic;
-    let body = unseen.message.payload.clone();
-    let mut received = codec::received(
-        topic,
-        body,
-        parts,
-        unseen.place,
-        id.clone(),
-        record,
-        Some(inner.held_for()),
-    );
-    let held = held(inner, unseen, id, sequence);
-    if let Some(token) = inner.flight().insert(held) {
-        received.token = token;
-        out.push(Event::Message(received));
-    }
-}
-
-fn held(inner: &Inner, unseen: Unseen, id: Option<MessageId>, entry: Option<u64>) -> Held {
-    let Unseen { message, reply, place, arrived } = unseen;
-    Held { message, reply, place, id, entry, expires: arrived + inner.held_for() }
 }

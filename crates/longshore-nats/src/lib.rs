@@ -29,6 +29,7 @@ mod connect;
 mod consumer;
 mod copy;
 mod declare;
+mod deliver;
 mod drift;
 mod error;
 mod flight;

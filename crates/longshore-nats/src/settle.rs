@@ -11,9 +11,9 @@ use crate::ack::{self, Order};
 use crate::codec;
 use crate::consumer::Inner;
 use crate::copy;
+use crate::deliver::Unseen;
 use crate::error::unsupported;
 use crate::flight::{Held, in_place};
-use crate::intake::Unseen;
 use crate::ledger;
 
 /// What is to be sent for one settlement.

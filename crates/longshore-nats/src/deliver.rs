@@ -1,0 +1,77 @@
+//! From a message that came in to a delivery: its record, and whether its time has come.
+
+use async_nats::{Message, Subject};
+use longshore_core::{Event, MessageId, Record};
+use tokio::time::Instant;
+
+use crate::codec::{self, Parts, Place};
+use crate::consumer::Inner;
+use crate::flight::Held;
+use crate::ledger::Entry;
+use crate::settle;
+
+/// A message that the runtime has not seen.
+#[derive(Debug)]
+pub(crate) struct Unseen {
+    pub(crate) message: Message,
+    pub(crate) reply: Subject,
+    pub(crate) place: Place,
+    /// When it was here at the latest bound of the past: its lease runs since then at most.
+    pub(crate) arrived: Instant,
+}
+
+/// Whether the ledger need not be asked.
+pub(crate) fn is_fresh(inner: &Inner, unseen: &Unseen) -> bool {
+    unseen.place.delivered <= 1 && !inner.predates(unseen.place.published) && !inner.suspects
+}
+
+/// Hands one over, or puts it back where its time has not come.
+pub(crate) fn deliver(
+    inner: &Inner,
+    unseen: Unseen,
+    mut parts: Parts,
+    entry: Option<Entry>,
+    out: &mut Vec<Event>,
+) {
+    let id = codec::identity(&parts, unseen.place);
+    let sequence = entry.as_ref().map(|entry| entry.sequence);
+    let of_header = parts.record.take();
+    // The header of a message on the topic itself can be anyone's; a lane's subject is ours.
+    let ledger = entry.and_then(|entry| entry.record);
+    let mut record: Option<Record> = ledger.or(of_header);
+    if let Some(due) = record.as_ref().and_then(|record| record.not_before) {
+        // Neither a forged time nor a clock that went astray parks a message for ever.
+        let most = inner.longest_delay().saturating_add(inner.longest_delay() / 2);
+        let now = inner.shared.setup.clock.now();
+        let rest = due.duration_since(now).unwrap_or_default().min(most);
+        if !rest.is_zero() {
+            let held = held(inner, unseen, id, sequence);
+            settle::put_back(inner, held, record.unwrap_or_default(), rest);
+            return;
+        }
+    }
+    if let Some(record) = &mut record {
+        record.not_before = None;
+    }
+    let topic = &inner.names.of.topic;
+    let body = unseen.message.payload.clone();
+    let mut received = codec::received(
+        topic,
+        body,
+        parts,
+        unseen.place,
+        id.clone(),
+        record,
+        Some(inner.held_for()),
+    );
+    let held = held(inner, unseen, id, sequence);
+    if let Some(token) = inner.flight().insert(held) {
+        received.token = token;
+        out.push(Event::Message(received));
+    }
+}
+
+fn held(inner: &Inner, unseen: Unseen, id: Option<MessageId>, entry: Option<u64>) -> Held {
+    let Unseen { message, reply, place, arrived } = unseen;
+    Held { message, reply, place, id, entry, expires: arrived + inner.held_for() }
+}
