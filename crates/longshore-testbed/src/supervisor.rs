@@ -81,14 +81,16 @@ impl Drop for Supervised {
         if self.left {
             return;
         }
-        // The shell leads the group and is not collected yet, so the number is still its own.
-        let group = i32::try_from(self.shell.id()).ok().and_then(Pid::from_raw);
-        if let Some(group) = group {
+        // Blocks for milliseconds, on purpose: whoever starts next must find the port free.
+        let killed = self.process.signal(Signal::KILL).is_ok();
+        if killed && self.process.ends_within(KILL) {
+            // A shell that was killed cannot read it, and needs no word.
+            let _ = self.line.write_all(b"gone\n");
+            let _ = self.shell.wait();
+        } else if let Some(group) = i32::try_from(self.shell.id()).ok().and_then(Pid::from_raw) {
+            // The shell leads the group and is not collected yet, so the number is still its own.
             let _ = kill_process_group(group, Signal::KILL);
         }
-        // Blocks for milliseconds, on purpose: whoever starts next must find the port free.
-        self.process.ends_within(KILL);
-        let _ = self.shell.wait();
     }
 }
 
