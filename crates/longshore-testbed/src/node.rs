@@ -51,9 +51,10 @@ impl Node {
         &self.unit.name
     }
 
-    /// The number of the server's process; none while it is stopped or killed.
+    /// The number of the server's process; none while it does not run.
     pub fn pid(&self) -> Option<u32> {
-        self.process().ok().map(|process| process.identity.pid)
+        let running = self.process().ok().filter(|process| !process.ends_within(Duration::ZERO));
+        running.map(|process| process.identity.pid)
     }
 
     /// The last `lines` lines of its log, of all its starts.
@@ -104,6 +105,10 @@ impl Node {
 
     pub(crate) async fn start(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
+        if self.pid().is_some() {
+            // A restart beside this one was first; a second server would find the port taken.
+            return Ok(());
+        }
         let unit = self.unit.clone();
         let started = blocking("starting a server", move || Supervised::start(&unit)).await?;
         self.slot.started(&self.unit.name, started.process().identity)?;

@@ -36,12 +36,13 @@ pub(crate) async fn first_line(port: u16) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
 
-    async fn serve(answer: &'static str) -> u16 {
+    /// Says this to the first who connects; its port.
+    pub(crate) async fn serve(answer: &'static str) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {

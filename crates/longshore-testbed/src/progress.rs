@@ -65,7 +65,7 @@ impl Task {
     }
 
     pub(crate) fn end(&self, how: &str) {
-        let text = format!("{how} after {:.1} s", self.begun.elapsed().as_secs_f64());
+        let text = format!("{how} after {:.2} s", self.begun.elapsed().as_secs_f64());
         match &self.spinner {
             Some(spinner) => spinner.finish_with_message(format!("{}: {text}", self.name)),
             None => self.step(&text),

@@ -69,6 +69,15 @@ async fn a_killed_broker_comes_back_with_its_data_and_port() {
 }
 
 #[tokio::test]
+async fn restarts_at_the_same_time_end_in_one_server() {
+    let broker = Testbed::start("nats", Options::default()).await.unwrap();
+    let (first, second) = tokio::join!(broker.restart(), broker.restart());
+    first.unwrap();
+    second.unwrap();
+    greeting(&broker).await;
+}
+
+#[tokio::test]
 async fn a_paused_broker_answers_nothing_until_it_goes_on() {
     let broker = Testbed::start("nats", Options::default()).await.unwrap();
     greeting(&broker).await;

@@ -4,14 +4,13 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use crate::error::Result;
-use crate::flavor::{Facts, Flavor, Site, Unit};
+use crate::flavor::{Facts, Flavor, NodeSite, Site, Unit};
 use crate::probe;
 
 #[derive(Debug)]
 pub(crate) struct Nats;
 
-// `no_advertise`-like settings are not needed: one node, and all of it on loopback. The limits keep
-// a runaway test from filling the machine.
+// The limits keep a runaway test from filling the machine.
 const TEMPLATE: &str = r#"listen: "127.0.0.1:@PORT@"
 http: "127.0.0.1:@HTTP@"
 server_name: "@NAME@"
@@ -33,7 +32,7 @@ impl Flavor for Nats {
     }
 
     fn units(&self, site: &Site<'_>) -> Result<Vec<Unit>> {
-        let unit = |(index, node): (usize, &crate::flavor::NodeSite)| {
+        let unit = |(index, node): (usize, &NodeSite)| {
             let name = format!("{}-n{}", site.name, index + 1);
             let holes = [("@NAME@", name.clone()), ("@HTTP@", node.ports[1].to_string())];
             let config = node.write("nats.conf", TEMPLATE, &holes, site.options)?;
@@ -66,5 +65,35 @@ impl Flavor for Nats {
             return Err(format!("another server, `{}`, answers at its port", info.server_name));
         }
         Ok(Facts { version: info.version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::tests::serve;
+
+    async fn probe(greeting: &'static str) -> Result<Facts, String> {
+        let ports = vec![serve(greeting).await, serve("HTTP/1.0 200 OK\r\n\r\n").await];
+        let unit = Unit {
+            name: "ours".to_owned(),
+            program: "unused".into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            folder: "unused".into(),
+            ports,
+        };
+        Nats.probe(&unit).await
+    }
+
+    #[tokio::test]
+    async fn only_our_own_server_counts_as_ready() {
+        let ours = "INFO {\"server_name\":\"ours\",\"version\":\"2.15.1\"}\r\n";
+        assert_eq!(probe(ours).await.unwrap().version, "2.15.1");
+        let other = "INFO {\"server_name\":\"theirs\",\"version\":\"2.15.1\"}\r\n";
+        let why = probe(other).await.unwrap_err();
+        assert_eq!(why, "another server, `theirs`, answers at its port");
+        assert_eq!(probe("220 mail\r\n").await.unwrap_err(), "greeted by `220 mail`");
+        assert!(probe("INFO {}\r\n").await.unwrap_err().starts_with("greeting: "));
     }
 }
