@@ -33,8 +33,10 @@ impl Supervised {
         let starting = || format!("starting {}", unit.name);
         let log = unit.log();
         let log_file = OpenOptions::new().create(true).append(true).open(&log);
+        // Without its comments, which would fill the machine's list of processes.
+        let script: Vec<_> = SCRIPT.lines().filter(|line| !line.starts_with('#')).collect();
         let mut shell = Command::new("/bin/sh")
-            .args(["-c", SCRIPT, "supervisor"])
+            .args(["-c", &script.join("\n"), "supervisor"])
             .arg(&log)
             .arg(&unit.program)
             .args(&unit.arguments)
