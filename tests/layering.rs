@@ -16,9 +16,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-nats", &["longshore-core", "longshore-driver"]),
     ("longshore-conformance", &["longshore-core", "longshore-runtime"]),
     ("longshore", &["longshore-core", "longshore-runtime", "longshore-memory", "longshore-nats"]),
+    ("longshore-testbed", &[]),
     ("examples", &[]),
     ("tests", &["longshore"]),
-    ("xtask", &[]),
+    ("xtask", &["longshore-testbed"]),
 ];
 
 /// Crates that must never be in a layer's tree, and why.

@@ -26,6 +26,17 @@ pub struct Check {
     pub run: for<'a> fn(&'a Bench) -> BoxFuture<'a, Outcome>,
 }
 
+/// The codes of the checks that stop the server, which no other check would survive.
+const ALONE: [&str; 4] = ["P1", "R7", "T3", "K1"];
+
+impl Check {
+    /// Whether no other check may run beside it on a server of their own.
+    #[must_use]
+    pub fn runs_alone(&self) -> bool {
+        ALONE.contains(&self.code)
+    }
+}
+
 /// How far a backend must have come to need a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Tier {

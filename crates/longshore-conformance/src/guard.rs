@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::{checks, mutants};
 
-/// The core checks that this suite holds, by their codes in the catalogue.
-const CODES: &[&str] = &[
-    "P6", "P7", "P8", "C1", "C3", "C5", "A1", "A2", "A4", "N1", "N3", "R1", "R2", "R3", "R4", "R5",
-    "R6", "R9", "R12", "R13", "T1", "D1", "D2", "D3", "D7", "D10", "G1", "G2", "S1", "S2", "S3",
-    "H1", "H2", "L2", "M2", "M3", "Z1", "I4",
+/// The core tier of the catalogue, by its codes: each has one check.
+const CODES: [&str; 82] = [
+    "P1", "P2", "P3", "P4", "P6", "P7", "P8", "C1", "C2", "C3", "C5", "A1", "A2", "A3", "A4", "A6",
+    "A8", "N1", "N2", "N3", "N6", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10",
+    "R12", "R13", "R16", "R17", "T1", "T2", "T3", "T4", "T5", "T7", "T10", "D1", "D2", "D3", "D4",
+    "D5", "D6", "D7", "D9", "D10", "D13", "O1", "G1", "G2", "G6", "G8", "X1", "X3", "X6", "K1",
+    "K6", "S1", "S2", "S3", "H1", "H2", "H3", "H7", "L2", "B3", "M1", "M2", "M3", "M8", "I1", "I2",
+    "I4", "Z1", "W1", "W2", "W3",
 ];
 
 #[test]
@@ -16,7 +19,7 @@ fn every_code_of_the_catalogue_has_one_check() {
     let codes: Vec<_> = checks::all().map(|check| check.code).collect();
     let unique: BTreeSet<_> = codes.iter().copied().collect();
     assert_eq!(unique.len(), codes.len(), "{codes:?}");
-    assert_eq!(unique, CODES.iter().copied().collect());
+    assert_eq!(unique, CODES.into_iter().collect());
 }
 
 #[test]

@@ -14,7 +14,9 @@ use longshore_core::{Broker, InstanceId, Result, Setup, TopicName};
 /// of their own, and may run beside each other.
 ///
 /// The hooks are optional. A check that needs one which is missing says "not run" and why, and is
-/// never green.
+/// never green. What has no meaning on a backend is declared in [`not_applicable`], and printed.
+///
+/// [`not_applicable`]: Self::not_applicable
 #[async_trait]
 pub trait Harness: Debug + Send + Sync + 'static {
     /// The backend's name, as the report shows it.
@@ -43,6 +45,48 @@ pub trait Harness: Debug + Send + Sync + 'static {
         self.virtual_clock()
     }
 
+    /// Why the check with this code of the catalogue has no meaning here: a backend without a server
+    /// of its own has none to restart. `None`: it has. The reason is printed, and a part of another
+    /// check that stands on the same ground is left out with it.
+    fn not_applicable(&self, code: &str) -> Option<&'static str> {
+        let _ = code;
+        None
+    }
+
+    /// Hook: the URL of `server`. Where it is given, [`open`](Self::open) must be too.
+    fn url(&self, server: &str, access: Access) -> Option<String> {
+        let _ = (server, access);
+        None
+    }
+
+    /// Hook: the backend's own `connect(url, setup)`, which the registry of a program calls.
+    fn open(
+        &self,
+        url: String,
+        setup: Setup,
+    ) -> Option<BoxFuture<'static, Result<Arc<dyn Broker>>>> {
+        let _ = (url, setup);
+        None
+    }
+
+    /// Hook: does something to the process of `server`, and returns when it is done. Checks that
+    /// ask for it run alone.
+    fn server<'a>(&'a self, server: &'a str, act: Act) -> Option<BoxFuture<'a, Result<()>>> {
+        let _ = (server, act);
+        None
+    }
+
+    /// Hook: how many messages without a group `topic` has aside, where the capability
+    /// `no_subscriber` says `Park`.
+    fn parked<'a>(
+        &'a self,
+        broker: &'a dyn Broker,
+        topic: &'a TopicName,
+    ) -> Option<BoxFuture<'a, Result<u64>>> {
+        let _ = (broker, topic);
+        None
+    }
+
     /// Hook: makes `instance` play dead, as if its process were killed: nothing of it is settled,
     /// extended or given back. `broker` is its connection, from which
     /// [`native`](Broker::native) leads to the backend's own type.
@@ -65,6 +109,24 @@ pub trait Harness: Debug + Send + Sync + 'static {
         let _ = (broker, message);
         None
     }
+}
+
+/// As whom a URL reaches the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// As the checks do.
+    Full,
+    /// With a password that is wrong.
+    WrongPassword,
+}
+
+/// What can be done to a server from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Ends it, as a crash would where that can be had: what was confirmed must survive it.
+    Stop,
+    /// Starts it again, with what it had stored; returns when it can be connected to.
+    Start,
 }
 
 /// What another program publishes.

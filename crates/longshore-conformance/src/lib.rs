@@ -25,18 +25,21 @@ mod member;
 mod mutants;
 mod report;
 mod runner;
+mod sabotage;
 mod tap;
+mod trace;
 
 pub use bench::{Bench, LEASE, PATIENCE, STEP, WINDOW};
 pub use check::{Check, Need, Outcome, Stop, Tier};
 pub use checks::all as checks;
 pub use control::Control;
-pub use harness::{Foreign, Harness};
+pub use harness::{Access, Act, Foreign, Harness};
 pub use ledger::{Delivered, Ended, How, Ledger, Outcome as Ending, Ran, Records, Settled};
 pub use member::{Handled, Member, Raw};
 pub use mutants::{Mutant, all as mutants};
 pub use report::{CheckEntry, MutantEntry, Report, Status};
 pub use runner::main;
+pub use trace::Trace;
 
 #[cfg(test)]
 mod guard;

@@ -181,6 +181,13 @@ impl Raw {
         })
     }
 
+    /// Executes a batch of settlements.
+    pub async fn settle_all(&self, batch: &[Settlement]) -> Vec<Result<()>> {
+        let mut results = Vec::with_capacity(batch.len());
+        self.0.settle(batch, &mut results).await;
+        results
+    }
+
     /// Closes it.
     ///
     /// # Errors

@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use longshore_conformance::{Foreign, Harness};
+use longshore_conformance::{Access, Foreign, Harness};
 use longshore_core::{Broker, Error, ErrorKind, InstanceId, Result, Setup};
 use longshore_memory::{Memory, connect};
+
+const URL: &str = "memory://conformance";
 
 fn main() -> ExitCode {
     longshore_conformance::main(MemoryHarness)
@@ -24,7 +26,27 @@ impl Harness for MemoryHarness {
     }
 
     async fn connect(&self, _: &str, setup: Setup) -> Result<Arc<dyn Broker>> {
-        Ok(Arc::new(connect("memory://conformance", setup).await?))
+        Ok(Arc::new(connect(URL, setup).await?))
+    }
+
+    fn not_applicable(&self, code: &str) -> Option<&'static str> {
+        match code {
+            "K1" => Some("the broker is part of this process: there is no server to restart"),
+            "K6" => Some("a broker of this process has no users, so no credentials to refuse"),
+            _ => None,
+        }
+    }
+
+    fn url(&self, _: &str, access: Access) -> Option<String> {
+        (access == Access::Full).then(|| URL.to_owned())
+    }
+
+    fn open(
+        &self,
+        url: String,
+        setup: Setup,
+    ) -> Option<BoxFuture<'static, Result<Arc<dyn Broker>>>> {
+        Some(async move { Ok(Arc::new(connect(&url, setup).await?) as Arc<dyn Broker>) }.boxed())
     }
 
     fn virtual_clock(&self) -> bool {

@@ -193,7 +193,8 @@ impl fmt::Display for Records {
                 since(entry.at),
                 name(received),
                 source.group(),
-                received.attempt(),
+                // Below the runtime a forged count is not clamped yet.
+                received.record.as_ref().map_or(0, |record| record.failures).saturating_add(1),
                 received.deliveries
             )?;
             match &entry.end {

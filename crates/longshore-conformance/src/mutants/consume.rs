@@ -35,7 +35,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "every message is delivered twice",
         caught_by: &["settle.ack_is_durable", "retry.succeeds_after_failures"],
-        make: || Box::new(Spreads(Spread::Again)),
+        make: || Box::new(Spreads(Spread::Again(1))),
+    },
+    Mutant {
+        name: "every message is delivered three times",
+        caught_by: &["settle.ack_is_durable", "retry.succeeds_after_failures"],
+        make: || Box::new(Spreads(Spread::Again(2))),
     },
     Mutant {
         name: "messages of other programs are dropped",
@@ -44,12 +49,21 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "attempts are counted by hand-overs",
-        caught_by: &["attempt.counts_failures_only"],
+        caught_by: &[
+            "attempt.counts_failures_only",
+            "settle.lost_ack_is_no_failure",
+            "attempt.crash_is_no_failure",
+        ],
         make: || Box::new(CountsDeliveries),
     },
     Mutant {
         name: "hand-overs are not counted",
-        caught_by: &["attempt.counts_failures_only", "dead_letter.metadata_is_complete"],
+        caught_by: &[
+            "attempt.counts_failures_only",
+            "dead_letter.metadata_is_complete",
+            "attempt.crash_is_no_failure",
+            "crash.culprit_is_named",
+        ],
         make: || Box::new(Delivers(|received| received.deliveries = 1)),
     },
     Mutant {
@@ -65,7 +79,12 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a retried message loses its headers",
-        caught_by: &["redrive.resets_attempts_and_loses_nothing"],
+        caught_by: &[
+            "redrive.resets_attempts_and_loses_nothing",
+            "retry.handler_changes_do_not_leak",
+            "fidelity.trace_parent_is_kept",
+            "fidelity.awkward_headers",
+        ],
         make: || {
             Box::new(Delivers(|received| {
                 if received.attempt() > 1 {
@@ -81,7 +100,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "other settings are accepted in silence",
-        caught_by: &["topology.redeclare_is_idempotent"],
+        caught_by: &["topology.redeclare_is_idempotent", "dead_letter.queue_is_there_at_start"],
         make: || Box::new(HidesDrift(Mode::Declare)),
     },
     Mutant {
@@ -91,7 +110,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "verifying makes what is missing",
-        caught_by: &["topology.redeclare_is_idempotent"],
+        caught_by: &["topology.redeclare_is_idempotent", "publish.missing_topic_is_not_found"],
         make: || Box::new(MakesMissing),
     },
 ];

@@ -10,7 +10,7 @@ use longshore_core::{
 use tokio::sync::Notify;
 
 use super::broken::{World, copy, message};
-use super::fault::Spread;
+use super::fault::{Closing, Spread};
 
 /// The epoch of tokens that no broker gave: settling them does nothing.
 const FORGED: u32 = u32::MAX;
@@ -59,6 +59,7 @@ impl BrokenConsumer {
             messages: Mutex::default(),
             arrived: Notify::new(),
         });
+        world.fault.replay(&source).into_iter().for_each(|again| mailbox.put(again));
         Self { inner, consumer, world, source, mailbox, held: Mutex::default() }
     }
 
@@ -76,7 +77,7 @@ impl BrokenConsumer {
         };
         match fault.spread(&self.source) {
             Spread::Nobody => {}
-            Spread::Again => self.mailbox.put(received.clone()),
+            Spread::Again(times) => (0..times).for_each(|_| self.mailbox.put(received.clone())),
             Spread::Members => {
                 for other in self.world.mailboxes() {
                     if other.source == self.source && !Arc::ptr_eq(&other, &self.mailbox) {
@@ -84,6 +85,13 @@ impl BrokenConsumer {
                     }
                 }
             }
+        }
+        if let Some(patience) = fault.patience() {
+            let consumer = self.consumer.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(patience).await;
+                consumer.settle(&[Settlement::Ack(token)], &mut Vec::new()).await;
+            });
         }
         self.held().insert(received.token, received.clone());
         out.push(Event::Message(received));
@@ -111,6 +119,12 @@ impl BrokenConsumer {
         self.world.fault.settle(settlement, &received, &mut orders);
         if !orders.is_empty() {
             self.consumer.settle(&orders, &mut results).await;
+        }
+        if let Some(Err(_)) = results.first()
+            && let Some(instead) = orders.first().and_then(|order| self.world.fault.failed(order))
+        {
+            results.clear();
+            self.consumer.settle(&[instead], &mut results).await;
         }
         results.into_iter().next().unwrap_or(Ok(()))
     }
@@ -167,7 +181,7 @@ impl Consumer for BrokenConsumer {
 
     async fn extend(&self, tokens: &[AckToken], by: Duration, out: &mut Vec<Result<()>>) {
         for token in tokens {
-            if token.epoch == FORGED {
+            if token.epoch == FORGED || !self.world.fault.extends() {
                 out.push(Ok(()));
                 continue;
             }
@@ -179,6 +193,15 @@ impl Consumer for BrokenConsumer {
     }
 
     async fn close(&self) -> Result<()> {
+        match self.world.fault.closing() {
+            Closing::Clean => {}
+            Closing::After(late) => tokio::time::sleep(late).await,
+            Closing::Acks => {
+                let held: Vec<_> = self.held().drain().map(|(token, _)| token).collect();
+                let acks: Vec<_> = held.into_iter().map(Settlement::Ack).collect();
+                self.consumer.settle(&acks, &mut Vec::new()).await;
+            }
+        }
         self.consumer.close().await
     }
 }

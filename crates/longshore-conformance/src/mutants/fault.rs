@@ -1,10 +1,11 @@
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use longshore_core::{
-    AckToken, Broker, ConsumerSpec, GroupName, Message, Page, Received, Result, Settlement, Source,
-    TopicName, Topology,
+    AckToken, Broker, ConsumerSpec, Error, GroupName, Message, Page, Received, Result, Settlement,
+    Source, TopicName, Topology,
 };
 
 /// What a broken broker does otherwise than the broker that it wraps. Whatever a fault leaves alone
@@ -77,6 +78,43 @@ pub(crate) trait Fault: Debug + Send + Sync + 'static {
         false
     }
 
+    /// What is executed when a settlement failed; its result is the answer.
+    fn failed(&self, settlement: &Settlement) -> Option<Settlement> {
+        let _ = settlement;
+        None
+    }
+
+    /// Whether extending a lease does anything.
+    fn extends(&self) -> bool {
+        true
+    }
+
+    /// How long a delivery may be unsettled before the broker takes it for done.
+    fn patience(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What a consumer that is opened is handed once more.
+    fn replay(&self, source: &Source) -> Vec<Received> {
+        let _ = source;
+        Vec::new()
+    }
+
+    /// How a consumer closes.
+    fn closing(&self) -> Closing {
+        Closing::Clean
+    }
+
+    /// Whether a publisher can be closed.
+    fn closes_publishers(&self) -> bool {
+        true
+    }
+
+    /// The error instead of a refused connection's.
+    fn refused(&self, error: Error) -> Error {
+        error
+    }
+
     /// Instead of a browse.
     async fn browse(
         &self,
@@ -94,10 +132,21 @@ pub(crate) trait Fault: Debug + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spread {
     Nobody,
-    /// The same consumer, a second time.
-    Again,
+    /// The same consumer, so many times more.
+    Again(usize),
     /// Every other consumer of the group.
     Members,
+}
+
+/// What a consumer does when it is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// Gives back what it holds.
+    Clean,
+    /// The same, so much later.
+    After(Duration),
+    /// Acknowledges what it holds.
+    Acks,
 }
 
 /// Breaks nothing.

@@ -29,12 +29,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "dead_letter.exhausted_leaves_the_group",
             "dead_letter.undecodable_is_kept_raw",
             "retry.permanent_failure_is_not_retried",
+            "swap.one_program_by_url",
         ],
         make: || Box::new(Lost),
     },
     Mutant {
         name: "a permanent failure is retried",
-        caught_by: &["retry.permanent_failure_is_not_retried"],
+        caught_by: &["retry.permanent_failure_is_not_retried", "swap.same_outcome_everywhere"],
         make: || Box::new(Retries),
     },
     Mutant {
@@ -85,18 +86,40 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "looking at dead letters removes them",
-        caught_by: &["redrive.resets_attempts_and_loses_nothing"],
+        caught_by: &[
+            "redrive.resets_attempts_and_loses_nothing",
+            "dead_letter.peek_settles_nothing",
+        ],
         make: || Box::new(Consumes),
     },
     writes("a dead letter has no metadata", || Box::new(Shows(|dead| dead.letter = None))),
-    writes("a letter's id is random", || {
-        Box::new(Writes(|letter| {
-            letter.id = longshore_core::MessageId::generate().to_string().into();
-        }))
-    }),
-    writes("a letter has another reason", || {
-        Box::new(Writes(|letter| letter.reason = longshore_core::Reason::Permanent))
-    }),
+    Mutant {
+        name: "a letter's id is random",
+        caught_by: &["dead_letter.metadata_is_complete", "dead_letter.duplicate_has_its_id"],
+        make: || {
+            Box::new(Writes(|letter| {
+                letter.id = longshore_core::MessageId::generate().to_string().into();
+            }))
+        },
+    },
+    Mutant {
+        name: "a letter has another reason",
+        caught_by: &["dead_letter.metadata_is_complete", "redrive.filters_by_what_is_known"],
+        make: || Box::new(Writes(|letter| letter.reason = longshore_core::Reason::Permanent)),
+    },
+    Mutant {
+        name: "a dead letter grows with each redrive",
+        caught_by: &["dead_letter.does_not_grow"],
+        make: || {
+            Box::new(Shows(|dead| {
+                let redrives = dead.letter.as_ref().map_or(0, |letter| letter.redrive_count);
+                for _ in 0..redrives {
+                    let name = longshore_core::HeaderName::from_static("x-redriven");
+                    dead.headers.append(name, Bytes::from_static(b"1"));
+                }
+            }))
+        },
+    },
     writes("a letter counts an attempt too many", || {
         Box::new(Writes(|letter| letter.attempts += 1))
     }),

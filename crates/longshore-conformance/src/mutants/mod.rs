@@ -1,9 +1,12 @@
 //! Brokers that are broken on purpose, each in one way: proof that the checks can fail.
 
 mod broken;
+mod connection;
 mod consume;
 mod consumer;
+mod crash;
 mod fault;
+mod groups;
 mod letters;
 mod publish;
 mod publisher;
@@ -50,11 +53,14 @@ pub(crate) static CONTROL: Mutant =
 pub fn all() -> impl Iterator<Item = &'static Mutant> {
     [
         publish::MUTANTS,
+        connection::MUTANTS,
         consume::MUTANTS,
+        groups::MUTANTS,
         settle::MUTANTS,
         retry::MUTANTS,
         letters::MUTANTS,
         redrive::MUTANTS,
+        crash::MUTANTS,
     ]
     .into_iter()
     .flatten()

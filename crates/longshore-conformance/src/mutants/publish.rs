@@ -14,12 +14,12 @@ const TRUNCATED: usize = 512 * 1024;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "every tenth publish is confirmed and dropped",
-        caught_by: &["publish.concurrent_senders_lose_nothing"],
+        caught_by: &["publish.concurrent_senders_lose_nothing", "reconnect.broker_restart"],
         make: || Box::new(DropTenth::default()),
     },
     Mutant {
         name: "a message is overtaken by the next of its key",
-        caught_by: &["publish.one_key_keeps_its_order"],
+        caught_by: &["publish.one_key_keeps_its_order", "order.one_sender_one_handler"],
         make: || Box::new(Swap::default()),
     },
     Mutant {
@@ -42,6 +42,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
         },
     },
     Mutant {
+        name: "all headers but one are dropped",
+        caught_by: &["consume.everything_arrives_unchanged", "fidelity.awkward_headers"],
+        make: || Box::new(Alter(|message| message.headers.retain(|name| name.as_str() == "test"))),
+    },
+    Mutant {
         name: "headers of one name are collapsed into the last",
         caught_by: &["consume.everything_arrives_unchanged"],
         make: || Box::new(Alter(|message| message.headers = collapse(&message.headers))),
@@ -57,7 +62,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "header values are read as text",
-        caught_by: &["consume.everything_arrives_unchanged"],
+        caught_by: &["consume.everything_arrives_unchanged", "fidelity.awkward_headers"],
         make: || Box::new(Alter(|message| message.headers = as_text(&message.headers))),
     },
     Mutant {
@@ -95,7 +100,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "messages reach other topics too",
-        caught_by: &["consume.topics_do_not_mix"],
+        caught_by: &[
+            "consume.topics_do_not_mix",
+            "names.tenants_are_apart",
+            "names.grammar_is_one",
+        ],
         make: || Box::new(CrossTalk),
     },
 ];

@@ -13,12 +13,16 @@ use super::fault::Fault;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a retry ignores its delay",
-        caught_by: &["settle.retry_is_on_time", "retry.never_early"],
+        caught_by: &["settle.retry_is_on_time", "retry.never_early", "retry.zero_delay_is_bounded"],
         make: || Box::new(Delays(|_| Duration::ZERO)),
     },
     Mutant {
         name: "a retry comes at nine tenths of its delay",
-        caught_by: &["settle.retry_is_on_time", "retry.never_early"],
+        caught_by: &[
+            "settle.retry_is_on_time",
+            "retry.never_early",
+            "retry.delay_may_exceed_the_lease",
+        ],
         make: || Box::new(Delays(|after| after.mul_f64(0.9))),
     },
     Mutant {
@@ -43,6 +47,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "retry.unknown_error_is_transient",
             "retry.panic_is_an_attempt",
             "retry.timeout_is_an_attempt",
+            "retry.waits_without_consumers",
         ],
         make: || Box::new(Lost),
     },
@@ -58,6 +63,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
             "retry.succeeds_after_failures",
             "retry.panic_is_an_attempt",
             "retry.timeout_is_an_attempt",
+            "retry.waits_without_consumers",
+            "attempt.instances_share_the_cap",
+            "attempt.survives_restart",
+            "attempt.copies_keep_the_cap",
+            "swap.same_outcome_everywhere",
         ],
         make: || Box::new(Forgets),
     },

@@ -11,12 +11,16 @@ use super::fault::Fault;
 pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an ack does nothing",
-        caught_by: &["settle.ack_is_durable", "shutdown.running_handlers_finish"],
+        caught_by: &[
+            "settle.ack_is_durable",
+            "shutdown.running_handlers_finish",
+            "settle.discard_is_gone_and_counted",
+        ],
         make: || Box::new(AckIsNothing),
     },
     Mutant {
         name: "an ack acknowledges all earlier deliveries",
-        caught_by: &["settle.token_settles_once"],
+        caught_by: &["settle.token_settles_once", "settle.ack_spares_earlier_deliveries"],
         make: || Box::new(AckIsCumulative::default()),
     },
     Mutant {

@@ -78,6 +78,9 @@ async fn perform(
     check: &'static Check,
     mutant: Option<&'static Mutant>,
 ) -> (Verdict, Option<String>) {
+    if let Some(reason) = harness.not_applicable(check.code) {
+        return (Verdict::NotApplicable(reason.to_owned()), None);
+    }
     let world = mutant.map(|mutant| Arc::new(World::new(mutant)));
     let bench = match Bench::open(harness, server, world).await {
         Ok(bench) => bench,

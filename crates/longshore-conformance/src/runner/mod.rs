@@ -4,11 +4,11 @@ mod execute;
 mod flags;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use self::execute::{Verdict, execute};
+use self::execute::Verdict;
 use self::flags::{Flags, Wish};
 use crate::check::Check;
 use crate::harness::Harness;
@@ -36,6 +36,24 @@ pub fn main(harness: impl Harness) -> ExitCode {
         }
         Wish::Run => Suite::new(Arc::new(harness), &flags).run(&flags),
     }
+}
+
+/// Checks that stop the server run alone; all others beside each other.
+static SERVER: RwLock<()> = RwLock::new(());
+
+fn execute(
+    harness: &Arc<dyn Harness>,
+    server: &str,
+    check: &'static Check,
+    mutant: Option<&'static Mutant>,
+) -> (Verdict, Option<String>) {
+    // A broker that lives on virtual time lives in this process, and nobody stops it.
+    if check.runs_alone() && !harness.virtual_clock() {
+        let _alone = SERVER.write().unwrap_or_else(PoisonError::into_inner);
+        return execute::execute(harness, server, check, mutant);
+    }
+    let _beside = SERVER.read().unwrap_or_else(PoisonError::into_inner);
+    execute::execute(harness, server, check, mutant)
 }
 
 struct Suite {

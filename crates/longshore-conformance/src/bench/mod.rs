@@ -1,5 +1,7 @@
 //! What a check works with: clients of the broker under test, names of its own, the ledger, time.
 
+mod hooks;
+
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -7,16 +9,17 @@ use std::time::Duration;
 use longshore_core::policy::{Builder, DeadLetters};
 use longshore_core::{
     Broker, BrokerInfo, Capabilities, Clock, Error, ErrorKind, Group, GroupName, InstanceId,
-    NoProbe, Policy, Result, Setup, Source, Start, SystemClock, TopicName, Topology,
+    NoProbe, Policy, Result, Setup, Source, Start, SystemClock, Tenant, TopicName, Topology,
 };
-use longshore_runtime::{Client, TokioClock};
+use longshore_runtime::{Client, ClientOptions, TokioClock};
 
 use crate::check::{Need, Outcome, Stop};
 use crate::control::Control;
-use crate::harness::{Foreign, Harness};
+use crate::harness::Harness;
 use crate::ledger::{Ledger, Records};
 use crate::member::Member;
 use crate::mutants::{Broken, World};
+use crate::sabotage::{Sabotage, Saboteur};
 use crate::tap::Tap;
 
 /// The lease of every group of the suite.
@@ -96,17 +99,51 @@ impl Bench {
     /// # Errors
     /// Whatever the backend meets.
     pub async fn member(&self) -> Result<Member> {
+        self.join(ClientOptions::default(), None).await
+    }
+
+    /// A client whose names stand under `tenant`.
+    ///
+    /// # Errors
+    /// Whatever the backend meets.
+    pub async fn tenant(&self, tenant: Tenant) -> Result<Member> {
+        self.join(ClientOptions { tenant: Some(tenant), ..ClientOptions::default() }, None).await
+    }
+
+    /// A client between whom and the broker something goes wrong.
+    ///
+    /// # Errors
+    /// Whatever the backend meets.
+    pub(crate) async fn sabotaged(&self, sabotage: &Arc<Sabotage>) -> Result<Member> {
+        self.join(ClientOptions::default(), Some(sabotage.clone())).await
+    }
+
+    async fn join(
+        &self,
+        options: ClientOptions,
+        sabotage: Option<Arc<Sabotage>>,
+    ) -> Result<Member> {
         let setup = setup(&self.clock);
         let broker = self.harness.connect(&self.server, setup.clone()).await?;
+        // Innermost: a broker that is broken must cope with it like any other.
+        let broker = match sabotage {
+            Some(sabotage) => Arc::new(Saboteur::new(broker, sabotage)),
+            None => broker,
+        };
+        Ok(self.enter(broker, setup, options))
+    }
+
+    /// Makes a client of a connection, seen by the ledger.
+    fn enter(&self, broker: Arc<dyn Broker>, setup: Setup, options: ClientOptions) -> Member {
         let broker = match &self.world {
             Some(world) => Arc::new(Broken::new(broker, world.clone())),
             None => broker,
         };
         // Outermost: the ledger shows what the runtime sees of a broker that is broken.
         let broker: Arc<dyn Broker> = Arc::new(Tap::new(broker, self.ledger.clone()));
-        let client = Client::new(broker, setup.clone());
+        let client = Client::with_options(broker, setup.clone(), options);
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(client.clone());
-        Ok(Member::new(client, setup.instance, self.ledger.clone()))
+        Member::new(client, setup.instance, self.ledger.clone())
     }
 
     /// A topic that nobody else uses.
@@ -187,28 +224,6 @@ impl Bench {
     #[must_use]
     pub fn policy(&self) -> Builder {
         quick(&self.info.capabilities)
-    }
-
-    /// Plays the death of a member's process.
-    ///
-    /// # Errors
-    /// [`Stop::NotRun`] where the harness has no such hook.
-    pub async fn crash(&self, member: &Member) -> Outcome {
-        match self.harness.crash(&**member.client.broker(), &member.instance) {
-            Some(crash) => Ok(crash.await?),
-            None => Err(Stop::NotRun("the harness cannot crash an instance".to_owned())),
-        }
-    }
-
-    /// Publishes as another program would.
-    ///
-    /// # Errors
-    /// [`Stop::NotRun`] where the harness has no such hook.
-    pub async fn inject(&self, member: &Member, message: Foreign) -> Outcome {
-        match self.harness.inject(&**member.client.broker(), message) {
-            Some(injected) => Ok(injected.await?),
-            None => Err(Stop::NotRun("the harness cannot inject a foreign message".to_owned())),
-        }
     }
 
     /// The negative of a check: what needs the missing ability is refused, typed, at start.
