@@ -64,6 +64,13 @@ impl Testbed {
         outcome
     }
 
+    /// The folder of a row's programs, which are fetched if they are not there: for tests that run a
+    /// server in ways of their own.
+    pub async fn programs(&self, name: &str) -> Result<PathBuf> {
+        let row = table::find(name)?;
+        kit::ensure(row, &self.kits, &Progress::silent().task(row.name())).await
+    }
+
     /// Starts several at once; one outcome each, in the order of their names.
     pub async fn brokers<S: AsRef<str>>(
         &self,

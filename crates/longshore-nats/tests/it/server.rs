@@ -8,6 +8,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use longshore_testbed::Testbed;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
@@ -63,8 +64,9 @@ impl Server {
     }
 
     pub(crate) async fn run(&mut self) {
-        let program = std::env::var("LONGSHORE_NATS_SERVER")
-            .expect("LONGSHORE_NATS_SERVER names no executable of a NATS server");
+        // `LONGSHORE_NATS` picks another row of the testbed.
+        let row = std::env::var("LONGSHORE_NATS").unwrap_or("nats".into());
+        let program = Testbed::workspace().programs(&row).await.unwrap().join("nats-server");
         let child = Command::new(program)
             .arg("-c")
             .arg(self.folder.join("server.conf"))
