@@ -143,3 +143,31 @@ fn write(ledger: &Path, line: &str) {
         eprintln!("the ledger {} cannot be written: {error}", ledger.display());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_is_told_everything_or_nothing() {
+        let words: Vec<_> =
+            ["D6", "dead_letter.copied", "one", "t", "g", "/tmp/x"].map(str::to_owned).into();
+        let errand = Errand::parse(&words).unwrap();
+        assert_eq!((&*errand.check, &*errand.step), ("D6", "dead_letter.copied"));
+        assert_eq!(errand.ledger, PathBuf::from("/tmp/x"));
+        assert!(Errand::parse(&words[1..]).is_none());
+    }
+
+    #[test]
+    fn what_a_child_does_is_written_line_by_line() {
+        let ledger = std::env::temp_dir().join(format!("child-{}", std::process::id()));
+        let dies = Dies { step: "retry.copied".to_owned(), ledger: ledger.clone() };
+        write(&ledger, "run m");
+        // Another step than its own: it lives on and says nothing.
+        dies.hit("suspect.copied");
+        write(&ledger, "run m");
+        let text = std::fs::read_to_string(&ledger).unwrap();
+        std::fs::remove_file(&ledger).unwrap();
+        assert_eq!(text, "run m\nrun m\n");
+    }
+}
