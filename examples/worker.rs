@@ -17,7 +17,9 @@ use std::str::FromStr;
 use anyhow::Context as _;
 use longshore::{Context, Failure, Message, Policy};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
 
 #[derive(Serialize, Deserialize)]
 struct Order {
@@ -42,8 +44,9 @@ async fn bill(order: Order, context: Context) -> Result<(), Failure> {
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
-    let filter = EnvFilter::new(env::var("WORKER_LOG").unwrap_or("warn".into()));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let log: Targets = variable("WORKER_LOG")?.unwrap_or(Targets::new().with_default(Level::WARN));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    tracing_subscriber::registry().with(lines.with_filter(log)).init();
 
     let mut arguments = env::args().skip(1);
     let url = arguments.next().unwrap_or("memory://".into());

@@ -14,10 +14,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-runtime", &["longshore-core"]),
     ("longshore-memory", &["longshore-core", "longshore-driver"]),
     ("longshore-conformance", &["longshore-core", "longshore-runtime"]),
+    ("longshore-testbed", &[]),
     ("longshore", &["longshore-core", "longshore-runtime", "longshore-memory"]),
     ("examples", &[]),
     ("tests", &["longshore"]),
-    ("xtask", &[]),
+    ("xtask", &["longshore-testbed"]),
 ];
 
 /// Crates that must never be in a layer's tree, and why.

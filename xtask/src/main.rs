@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's automation, in Rust, so that it runs wherever the project builds.
 
 mod backends;
+mod brokers;
 mod conformance;
 mod process;
 mod tests;
@@ -22,12 +23,15 @@ enum Command {
     Test(tests::Options),
     /// Run the conformance suite.
     Conformance(conformance::Options),
+    /// Start, stop and list real brokers on this machine.
+    Brokers(brokers::Arguments),
 }
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(options) => tests::run(&options),
         Command::Conformance(options) => conformance::run(&options),
+        Command::Brokers(arguments) => brokers::run(arguments),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,

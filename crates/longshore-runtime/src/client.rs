@@ -2,8 +2,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::{
-    Broker, BrokerInfo, Clock, DEFAULT_MAX_BODY, Error, GroupName, Result, Setup, Tenant,
-    TopicName, Topology,
+    Broker, BrokerInfo, Clock, Consumer, ConsumerSpec, DEFAULT_MAX_BODY, Error, Group, GroupName,
+    Policy, Result, Setup, Source, Start, Tenant, TopicName, Topology,
 };
 
 use crate::dead_letters::DeadLetters;
@@ -141,6 +141,39 @@ impl Client {
     /// Whatever the backend meets.
     pub async fn close(&self) -> Result<()> {
         self.0.broker.close().await
+    }
+
+    /// Declares a group as a policy wants it. `topic` has the tenant's prefix, here and below.
+    pub(crate) async fn declare_group(
+        &self,
+        topic: &TopicName,
+        group: &GroupName,
+        policy: &Policy,
+        start: Start,
+        lease: Duration,
+    ) -> Result<()> {
+        let letters = policy.dead_letter();
+        let group = Group {
+            topic: topic.clone(),
+            name: group.clone(),
+            start,
+            lease,
+            dead_letters: letters.enabled.then_some(letters.retention),
+            longest_delay: policy.longest_delay(),
+        };
+        self.0.broker.declare(&Topology::group(group)).await
+    }
+
+    /// Opens a consumer in this client's name.
+    pub(crate) async fn consumer(
+        &self,
+        source: &Source,
+        prefetch: u16,
+        lease: Duration,
+    ) -> Result<Box<dyn Consumer>> {
+        let instance = self.0.setup.instance.clone();
+        let spec = ConsumerSpec { source: source.clone(), prefetch, lease, instance };
+        self.0.broker.consumer(&spec).await
     }
 
     pub(crate) fn setup(&self) -> &Setup {

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use longshore_core::{
-    AckToken, Consumer, ConsumerSpec, Error, ErrorKind, Event, Policy, Result, Retryability,
-    Settlement,
+    AckToken, Consumer, Error, ErrorKind, Event, Policy, Result, Retryability, Settlement,
 };
 use tokio::time::{Instant, timeout};
 
@@ -121,15 +120,10 @@ impl Redrive {
             self.rehearse(total, &mut done).await?;
             return Ok(done);
         }
-        let client = &self.letters.client;
-        let spec = ConsumerSpec {
-            source: self.letters.source.clone(),
-            // One at a time under a rate: a letter that waits in our hands could lose its lease.
-            prefetch: if self.per_second.is_some() { 1 } else { PAGE },
-            lease: DEFAULT_LEASE,
-            instance: client.setup().instance.clone(),
-        };
-        let consumer = client.broker().consumer(&spec).await?;
+        // One at a time under a rate: a letter that waits in our hands could lose its lease.
+        let prefetch = if self.per_second.is_some() { 1 } else { PAGE };
+        let DeadLetters { client, source } = &self.letters;
+        let consumer = client.consumer(source, prefetch, DEFAULT_LEASE).await?;
         let moved = self.work(&*consumer, total, &mut done).await;
         let closed = consumer.close().await;
         moved.and(closed).map(|()| done)

@@ -14,8 +14,7 @@ use std::time::Duration;
 use futures::Stream;
 use futures::future::BoxFuture;
 use longshore_core::{
-    ConsumerSpec, Event, Group, GroupName, Policy, Received, Result, SmolStr, Source, Start,
-    TopicName, Topology,
+    Event, GroupName, Policy, Received, Result, SmolStr, Source, Start, TopicName,
 };
 
 pub use delivery::{Delivery, Unsettled};
@@ -85,25 +84,15 @@ impl Subscribe {
         let capabilities = &client.info().capabilities;
         let prefetch = check_prefetch(Some(prefetch), 1, capabilities)?;
         check_group(&policy, start, lease, client.info().name, capabilities)?;
-        let declared = Group {
-            topic: topic.clone(),
-            name: group.clone(),
-            start,
-            lease,
-            dead_letters: policy.dead_letter().enabled.then(|| policy.dead_letter().retention),
-            longest_delay: policy.longest_delay(),
-        };
-        client.broker().declare(&Topology::group(declared)).await?;
-        let instance = client.setup().instance.clone();
+        client.declare_group(&topic, &group, &policy, start, lease).await?;
         let source = Source::Group { topic: topic.clone(), group: group.clone() };
-        let spec = ConsumerSpec { source, prefetch, lease, instance: instance.clone() };
-        let consumer = client.broker().consumer(&spec).await?;
+        let consumer = client.consumer(&source, prefetch, lease).await?;
         let book = Book(Arc::new(Facts {
             topic,
             group,
             backend: client.info().name,
             handler: SmolStr::new_static("subscription"),
-            instance,
+            instance: client.setup().instance.clone(),
             policy: policy.fingerprint(),
         }));
         let counted = !capabilities.release_uncounted;

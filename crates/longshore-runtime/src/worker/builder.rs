@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_core::{
-    ConsumerSpec, Deliveries, Group, GroupName, Policy, Result, SmolStr, Source, Start, Support,
-    TopicName, Topology,
+    Deliveries, GroupName, Policy, Result, SmolStr, Source, Start, Support, TopicName,
 };
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -173,17 +172,7 @@ impl Worker {
         check(&policy, client.info().name, capabilities)?;
 
         let full = client.full(&topic);
-        client
-            .broker()
-            .declare(&Topology::group(Group {
-                topic: full.clone(),
-                name: group.clone(),
-                start: builder.start,
-                lease: builder.lease,
-                dead_letters: policy.dead_letter().enabled.then(|| policy.dead_letter().retention),
-                longest_delay: policy.longest_delay(),
-            }))
-            .await?;
+        client.declare_group(&full, &group, &policy, builder.start, builder.lease).await?;
 
         let isolation = capabilities.suspect_lane != Support::Unsupported
             && capabilities.deliveries != Deliveries::Flag;
@@ -271,13 +260,7 @@ impl Plan {
         prefetch: u16,
     ) -> Result<Started> {
         let capabilities = &self.client.info().capabilities;
-        let spec = ConsumerSpec {
-            source: source.clone(),
-            prefetch,
-            lease: self.lease,
-            instance: self.client.setup().instance.clone(),
-        };
-        let consumer: Arc<_> = self.client.broker().consumer(&spec).await?.into();
+        let consumer: Arc<_> = self.client.consumer(&source, prefetch, self.lease).await?.into();
         let config = Config {
             policy: self.policy.clone(),
             book: Book(self.facts.clone()),

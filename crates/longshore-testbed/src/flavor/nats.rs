@@ -1,0 +1,99 @@
+//! NATS with JetStream.
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::error::Result;
+use crate::flavor::{Facts, Flavor, NodeSite, Site, Unit};
+use crate::probe;
+
+#[derive(Debug)]
+pub(crate) struct Nats;
+
+// The limits keep a runaway test from filling the machine.
+const TEMPLATE: &str = r#"listen: "127.0.0.1:@PORT@"
+http: "127.0.0.1:@HTTP@"
+server_name: "@NAME@"
+jetstream { store_dir: "@DATA@", max_mem: 256M, max_file: 2G }
+"#;
+
+/// The part of the server's first line that is read.
+#[derive(Debug, Deserialize)]
+struct Info {
+    server_name: String,
+    version: String,
+}
+
+#[async_trait]
+impl Flavor for Nats {
+    /// Clients, and the monitoring port.
+    fn ports(&self) -> usize {
+        2
+    }
+
+    fn units(&self, site: &Site<'_>) -> Result<Vec<Unit>> {
+        let unit = |(index, node): (usize, &NodeSite)| {
+            let name = format!("{}-n{}", site.name, index + 1);
+            let holes = [("@NAME@", name.clone()), ("@HTTP@", node.ports[1].to_string())];
+            let config = node.write("nats.conf", TEMPLATE, &holes, site.options)?;
+            Ok(Unit {
+                name,
+                program: site.program("nats-server"),
+                arguments: vec!["-c".into(), config.into()],
+                environment: Vec::new(),
+                folder: node.folder.clone(),
+                ports: node.ports.clone(),
+            })
+        };
+        site.nodes.iter().enumerate().map(unit).collect()
+    }
+
+    fn url(&self, site: &Site<'_>) -> String {
+        format!("{}://127.0.0.1:{}", site.scheme, site.nodes[0].ports[0])
+    }
+
+    /// Healthy by its own word (JetStream has recovered its streams), and greeting clients. The
+    /// greeting precedes TLS and passwords, so it tells the same of every configuration but
+    /// `handshake_first`.
+    async fn probe(&self, unit: &Unit) -> Result<Facts, String> {
+        probe::http_ok(unit.ports[1], "/healthz").await?;
+        let line = probe::first_line(unit.ports[0]).await?;
+        let info = line.strip_prefix("INFO ").ok_or_else(|| format!("greeted by `{line}`"))?;
+        let info: Info =
+            serde_json::from_str(info).map_err(|error| format!("greeting: {error}"))?;
+        if info.server_name != unit.name {
+            return Err(format!("another server, `{}`, answers at its port", info.server_name));
+        }
+        Ok(Facts { version: info.version })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::tests::serve;
+
+    async fn probe(greeting: &'static str) -> Result<Facts, String> {
+        let ports = vec![serve(greeting).await, serve("HTTP/1.0 200 OK\r\n\r\n").await];
+        let unit = Unit {
+            name: "ours".to_owned(),
+            program: "unused".into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            folder: "unused".into(),
+            ports,
+        };
+        Nats.probe(&unit).await
+    }
+
+    #[tokio::test]
+    async fn only_our_own_server_counts_as_ready() {
+        let ours = "INFO {\"server_name\":\"ours\",\"version\":\"2.15.1\"}\r\n";
+        assert_eq!(probe(ours).await.unwrap().version, "2.15.1");
+        let other = "INFO {\"server_name\":\"theirs\",\"version\":\"2.15.1\"}\r\n";
+        let why = probe(other).await.unwrap_err();
+        assert_eq!(why, "another server, `theirs`, answers at its port");
+        assert_eq!(probe("220 mail\r\n").await.unwrap_err(), "greeted by `220 mail`");
+        assert!(probe("INFO {}\r\n").await.unwrap_err().starts_with("greeting: "));
+    }
+}

@@ -1,0 +1,57 @@
+//! What a test asks of a broker beyond its row.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// What differs from the row's plain broker; the default is nothing.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) config: String,
+    pub(crate) files: Vec<(String, Vec<u8>)>,
+    pub(crate) server: Option<PathBuf>,
+    pub(crate) patience: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        // NATS takes a tenth of a second; a busy machine has been seen to take four times as long,
+        // and the slowest broker to come needs about ten seconds.
+        let patience = Duration::from_secs(30);
+        Self { config: String::new(), files: Vec::new(), server: None, patience }
+    }
+}
+
+impl Options {
+    /// Appends `snippet` to the configuration, in the broker's own syntax; a later key wins.
+    ///
+    /// `@DATA@`, `@FOLDER@` and `@PORT@` stand for the node's data folder, the folder that its
+    /// configuration is in, and the port of its clients. In NATS, a second `jetstream` block
+    /// replaces the first: name `store_dir: "@DATA@"` in it.
+    #[must_use]
+    pub fn config(mut self, snippet: impl AsRef<str>) -> Self {
+        self.config.push_str(snippet.as_ref());
+        self.config.push('\n');
+        self
+    }
+
+    /// Writes a file beside the configuration: a certificate, a list of users.
+    #[must_use]
+    pub fn file(mut self, name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
+        self.files.push((name.into(), contents.into()));
+        self
+    }
+
+    /// Runs this program in place of the one that the row fetches.
+    #[must_use]
+    pub fn server(mut self, program: impl Into<PathBuf>) -> Self {
+        self.server = Some(program.into());
+        self
+    }
+
+    /// How long a start may take until the broker answers; 30 s by default.
+    #[must_use]
+    pub fn ready_within(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+}
