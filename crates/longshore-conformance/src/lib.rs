@@ -12,12 +12,15 @@
 //! whose `main` is [`main`]. Each check is then a test, and so is each mutant: a broker that is
 //! broken on purpose, which the checks that it names must fail.
 //!
+//! A check that kills a process inside a move starts this same program again, with `--child`.
+//!
 //! Checks assert on a [`Ledger`] of every hand-over, never through a reader that drops duplicates.
 //! A check that did not run says so, and is never green.
 
 mod bench;
 mod check;
 mod checks;
+mod child;
 mod control;
 mod harness;
 mod ledger;

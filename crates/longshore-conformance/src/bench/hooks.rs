@@ -1,10 +1,11 @@
 //! What a check asks of the harness. A hook that is missing ends the check as "not run".
 
-use longshore_core::{Result, TopicName};
+use longshore_core::{GroupName, Result, TopicName};
 use longshore_runtime::{ClientOptions, Registry};
 
 use super::{Bench, setup};
 use crate::check::{Outcome, Stop};
+use crate::child::{End, Errand};
 use crate::harness::{Access, Act, Foreign};
 use crate::member::Member;
 
@@ -69,6 +70,34 @@ impl Bench {
         match self.harness.parked(&**member.client.broker(), topic) {
             Some(count) => Ok(count.await?),
             None => Err(missing("count parked messages")),
+        }
+    }
+
+    /// Runs a check's move in a process of its own, which dies at `step`.
+    ///
+    /// # Errors
+    /// [`Stop::Failed`] where it cannot be started.
+    pub(crate) async fn child(
+        &self,
+        code: &str,
+        step: &str,
+        topic: &TopicName,
+        group: &GroupName,
+    ) -> Outcome<End> {
+        let ledger = std::env::temp_dir().join(format!("{topic}.ledger"));
+        let errand = Errand {
+            check: code.to_owned(),
+            step: step.to_owned(),
+            server: self.server.clone(),
+            topic: topic.to_string(),
+            group: group.to_string(),
+            ledger,
+        };
+        let ended = tokio::task::spawn_blocking(move || errand.send()).await;
+        match ended {
+            Ok(Ok(end)) => Ok(end),
+            Ok(Err(error)) => Err(Stop::Failed(format!("no child process: {error}"))),
+            Err(error) => Err(Stop::Failed(format!("no wait for a child process: {error}"))),
         }
     }
 

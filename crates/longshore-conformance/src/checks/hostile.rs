@@ -30,6 +30,10 @@ fn forged() -> Vec<(&'static str, Vec<u8>, bool)> {
         ("binary", vec![0xff, 0xfe, 0x00], false),
         ("nested", text(&"[".repeat(2000)), false),
         ("never", text(r#"{"v":1,"not_before":"9999-12-31T23:59:59.999Z"}"#), true),
+        ("handed-over", text(r#"{"v":1,"deliveries":999999}"#), true),
+        ("redriven", text(r#"{"v":1,"redrives":4294967295}"#), true),
+        ("explained", text(r#"{"v":1,"explained":4294967295,"delayed":4294967295}"#), true),
+        ("suspect", text(r#"{"v":1,"suspect":true,"origin":"x"}"#), true),
         ("long", vec![b'9'; 1024 * 1024], false),
     ]
 }

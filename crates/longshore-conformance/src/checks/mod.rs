@@ -32,6 +32,7 @@ mod retry_bounds;
 mod retry_lane;
 mod shutdown;
 mod swap;
+mod torn;
 mod unsupported;
 
 use crate::check::Check;

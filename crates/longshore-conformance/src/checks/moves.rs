@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use longshore_core::{Error, Failure, Settlement};
+use longshore_core::{Error, Failure, Received, Settlement};
 
+use super::torn::{Remains, at_each_step};
 use crate::bench::{Bench, LEASE, WINDOW};
-use crate::check::{Check, Need, Outcome, Stop, Tier, ensure};
+use crate::check::{Check, Need, Outcome, Tier, ensure};
 use crate::ledger::{self, Records};
 use crate::sabotage::{Deed, Sabotage};
 
@@ -38,19 +39,6 @@ pub(super) const CHECKS: &[Check] = &[
     },
 ];
 
-/// What only a process of its own can be killed in the middle of.
-fn steps(bench: &Bench) -> Outcome {
-    let steps = bench.info().steps;
-    if steps.is_empty() {
-        return Ok(());
-    }
-    Err(Stop::NotRun(format!(
-        "before and after the move it holds; the steps inside ({}) need a child process, which \
-         this suite does not start yet",
-        steps.join(", ")
-    )))
-}
-
 fn retries(order: &Settlement) -> bool {
     matches!(order, Settlement::Retry { .. })
 }
@@ -81,13 +69,7 @@ async fn torn_move_loses_nothing(bench: &Bench) -> Outcome {
             if context.attempt() == 1 { Err(Failure::transient("once")) } else { Ok(()) }
         });
         let running = member.work(&topic, &group).policy(policy).handle(handler).start().await?;
-        let done = |seen: &Records| {
-            let ok = |run: &ledger::Ran| {
-                run.end.as_ref().is_some_and(|end| end.how == ledger::Outcome::Ok)
-            };
-            seen.runs_of_body(&text).any(ok)
-        };
-        bench.wait("a success after the crash", done).await?;
+        bench.wait("a success after the crash", |seen| succeeded(seen, &text)).await?;
         // A copy that the crash left behind may come on top; never more.
         let few = |seen: &Records| seen.runs_of_body(&text).count() <= wanted.len();
         bench.stays("no more than one duplicate", LEASE * 2, few).await?;
@@ -96,7 +78,27 @@ async fn torn_move_loses_nothing(bench: &Bench) -> Outcome {
         ensure!(counted, "{deed:?}: expected of {wanted:?} the first or all, got {attempts:?}");
         running.stop().await?;
     }
-    steps(bench)
+    at_each_step(bench, "R8", "retry.", |bench, left| Box::pin(retried(bench, left))).await
+}
+
+/// A message that was killed on its way into the retry lane.
+async fn retried(bench: &Bench, Remains { topic, group, text }: &Remains) -> Outcome {
+    let member = bench.member().await?;
+    let handler = member.handler(|_, context| async move {
+        if context.attempt() == 1 { Err(Failure::transient("once")) } else { Ok(()) }
+    });
+    let running = member.work(topic, group).handle(handler).start().await?;
+    bench.wait("a success after the kill", |seen| succeeded(seen, text)).await?;
+    // What the step left and its copy, each with a count of its own.
+    let few = |seen: &Records| seen.runs_of_body(text).count() <= 3;
+    bench.stays("no more than one duplicate", LEASE * 2, few).await?;
+    running.stop().await?;
+    Ok(())
+}
+
+fn succeeded(seen: &Records, text: &str) -> bool {
+    let ok = |run: &ledger::Ran| run.end.as_ref().is_some_and(|end| end.how == ledger::Outcome::Ok);
+    seen.runs_of_body(text).any(ok)
 }
 
 /// D4. Alarms are log events; the tally counts the same events.
@@ -186,5 +188,22 @@ async fn duplicate_has_its_id(bench: &Bench) -> Outcome {
         ensure!(letters.len() <= 2, "{deed:?}: expected a duplicate at most, found {letters:?}");
         running.stop().await?;
     }
-    steps(bench)
+    at_each_step(bench, "D6", "dead_letter.", |bench, left| Box::pin(buried(bench, left))).await
+}
+
+/// A message that was killed on its way into the dead-letter queue.
+async fn buried(bench: &Bench, Remains { topic, group, text }: &Remains) -> Outcome {
+    let member = bench.member().await?;
+    let handler = member.handler(|_, _| async { Err(Failure::permanent("never")) });
+    let running = member.work(topic, group).handle(handler).start().await?;
+    member.wait_for_letters(topic, group, 1).await?;
+    // Past its lease: the original, where the child had not settled it.
+    let few = |seen: &Records| seen.runs_of_body(text).count() <= 1;
+    bench.stays("no more than one further run", LEASE * 2, few).await?;
+    let letters = member.letters(topic, group).await?;
+    let id = |dead: &Received| dead.letter.as_ref().map(|letter| letter.id.clone());
+    let same = id(&letters[0]).is_some() && letters.iter().all(|dead| id(dead) == id(&letters[0]));
+    ensure!(same && letters.len() <= 2, "expected one id, twice at most: {letters:?}");
+    running.stop().await?;
+    Ok(())
 }

@@ -11,6 +11,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use self::execute::Verdict;
 use self::flags::{Flags, Wish};
 use crate::check::Check;
+use crate::child::{self, Errand};
 use crate::harness::Harness;
 use crate::mutants::{self, CONTROL, Mutant};
 use crate::report::{self, CheckEntry, MutantEntry, Report, Status};
@@ -22,7 +23,16 @@ use crate::report::{self, CheckEntry, MutantEntry, Report, Status};
 /// test harness would.
 #[must_use]
 pub fn main(harness: impl Harness) -> ExitCode {
-    let flags = match Flags::parse(std::env::args().skip(1)) {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    if let Some((child::FLAG, words)) = arguments.split_first().map(|(flag, rest)| (&**flag, rest))
+    {
+        let Some(errand) = Errand::parse(words) else {
+            eprintln!("a child is told a check, a step, a server, a topic, a group and a ledger");
+            return ExitCode::from(2);
+        };
+        return errand.run(&harness);
+    }
+    let flags = match Flags::parse(arguments) {
         Ok(flags) => flags,
         Err(wrong) => {
             eprintln!("{wrong}");
