@@ -92,7 +92,8 @@ fn the_conformance_suite_and_the_core_know_no_backend() {
             continue;
         }
         for dependency in &package.dependencies {
-            let backend = ["longshore-memory", "longshore-nats"].contains(&dependency.name.as_str());
+            let backend =
+                ["longshore-memory", "longshore-nats"].contains(&dependency.name.as_str());
             let test_only = dependency.kind == DependencyKind::Development;
             assert!(!backend || test_only, "only the facade names a backend, not {name}");
         }

@@ -1,9 +1,11 @@
-//! The NATS backend's side of the conformance suite.
+//! The NATS backend's side of the conformance suite, on every server version that is promised.
 //!
-//! The server's URL comes from `LONGSHORE_NATS_URL`. Each client gets a way of its own to it, which
-//! is cut where the suite plays the death of a process.
+//! Each client gets a way of its own to the server, which is cut where the suite plays the death of
+//! a process.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod servers;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -13,23 +15,27 @@ use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::{HeaderMap, jetstream::Context};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use longshore_conformance::{Foreign, Harness};
+use longshore_conformance::{Access, Act, Foreign, Harness};
 use longshore_core::{Broker, Error, ErrorKind, InstanceId, Result, Setup};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
+use crate::servers::Servers;
+
 fn main() -> ExitCode {
-    longshore_conformance::main(NatsHarness::default())
+    match Servers::open() {
+        Ok(servers) => longshore_conformance::main(NatsHarness { servers, ways: Mutex::default() }),
+        Err(error) => {
+            eprintln!("{error:?}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct NatsHarness {
+    servers: Servers,
     ways: Mutex<HashMap<InstanceId, Vec<JoinHandle<()>>>>,
-}
-
-fn server() -> Result<String> {
-    let missing = "LONGSHORE_NATS_URL names no server, such as nats://127.0.0.1:4222";
-    std::env::var("LONGSHORE_NATS_URL").map_err(|_| Error::config(missing))
 }
 
 fn io(error: std::io::Error) -> Error {
@@ -55,14 +61,43 @@ impl Harness for NatsHarness {
         "nats"
     }
 
-    async fn connect(&self, _: &str, setup: Setup) -> Result<Arc<dyn Broker>> {
-        let server = server()?.trim_start_matches("nats://").to_owned();
+    fn servers(&self) -> Vec<String> {
+        self.servers.names()
+    }
+
+    async fn connect(&self, server: &str, setup: Setup) -> Result<Arc<dyn Broker>> {
+        let missing = || Error::config(format!("no server is named {server}"));
+        let url = self.servers.url(server, Access::Full).ok_or_else(missing)?;
+        let (before, address) = match url.rsplit_once('@') {
+            Some((before, address)) => (format!("{before}@"), address),
+            None => ("nats://".to_owned(), url.trim_start_matches("nats://")),
+        };
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io)?;
         let port = listener.local_addr().map_err(io)?.port();
-        let way = tokio::spawn(forward(listener, server));
+        let way = tokio::spawn(forward(listener, address.to_owned()));
         self.ways.lock().unwrap().entry(setup.instance.clone()).or_default().push(way);
-        let url = format!("nats://127.0.0.1:{port}");
+        let url = format!("{before}127.0.0.1:{port}");
         Ok(Arc::new(longshore_nats::connect(&url, setup).await?))
+    }
+
+    fn url(&self, server: &str, access: Access) -> Option<String> {
+        self.servers.url(server, access)
+    }
+
+    fn open(
+        &self,
+        url: String,
+        setup: Setup,
+    ) -> Option<BoxFuture<'static, Result<Arc<dyn Broker>>>> {
+        let opened = async move { longshore_nats::connect(&url, setup).await };
+        Some(opened.map(|nats| Ok(Arc::new(nats?) as Arc<dyn Broker>)).boxed())
+    }
+
+    fn server<'a>(&'a self, server: &'a str, act: Act) -> Option<BoxFuture<'a, Result<()>>> {
+        matches!(self.servers, Servers::Own { .. }).then(|| {
+            let done = self.servers.act(server, act);
+            done.map(|done| done.unwrap_or_else(|| Err(Error::config("no such server")))).boxed()
+        })
     }
 
     fn crash<'a>(
