@@ -24,8 +24,9 @@ pub(crate) struct Options {
 }
 
 impl Options {
-    pub(crate) fn of(backends: &[String], json: PathBuf) -> Self {
-        Self { backend: backends.to_vec(), check: Vec::new(), json: Some(json) }
+    pub(crate) fn of(backends: &[&Backend], json: PathBuf) -> Self {
+        let backend = backends.iter().map(|backend| backend.name.to_owned()).collect();
+        Self { backend, check: Vec::new(), json: Some(json) }
     }
 }
 

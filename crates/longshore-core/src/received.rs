@@ -50,7 +50,7 @@ impl Received {
     /// The number of this handler run: one more than the failures that are durable.
     #[must_use]
     pub fn attempt(&self) -> u32 {
-        1 + self.record.as_ref().map_or(0, |record| record.failures)
+        self.record.as_ref().map_or(1, |record| record.failures.saturating_add(1))
     }
 
     /// The bytes of key and headers.

@@ -42,7 +42,8 @@
 //!
 //! # Features
 //!
-//! One a backend, additive, none changes behaviour: `memory` (default), and `full` for all.
+//! One a backend, additive, none changes behaviour: `memory` (default), `nats` (a
+//! preview), and `full` for all.
 
 mod builtin;
 

@@ -9,7 +9,7 @@ use crate::{Error, ErrorKind};
 /// Longer than any schedule makes sense, and far from overflow.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// A shorter gap would be a hot loop.
-const MIN_GAP: Duration = Duration::from_millis(1);
+pub(super) const MIN_GAP: Duration = Duration::from_millis(1);
 
 /// Builds a [`Policy`]; starts from the defaults.
 #[derive(Clone, Debug, Default)]

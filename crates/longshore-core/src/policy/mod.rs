@@ -18,6 +18,7 @@ pub use build::{Builder, Fault, InvalidPolicy};
 pub use failure::{Class, Failure};
 pub use verdict::{Reason, Run, Verdict};
 
+use self::build::MIN_GAP;
 use self::toml_form::duration_text;
 
 /// What happens to a message whose handler failed. Made by [`Policy::builder`], read from TOML by
@@ -187,7 +188,7 @@ impl Policy {
             return self.dead(Reason::TooOld);
         }
         if let Some(wanted) = failure.wanted_gap() {
-            return Verdict::Retry { after: wanted.min(self.longest_delay()) };
+            return Verdict::Retry { after: wanted.max(MIN_GAP).min(self.longest_delay()) };
         }
         let fast = special.and_then(|s| s.fast_delays.as_deref()).unwrap_or(&self.fast_delays);
         let delayed = special.and_then(|s| s.delayed.as_deref()).unwrap_or(&self.delayed);

@@ -43,6 +43,7 @@ fn every_row_of_the_table() {
         ("too old", old, "e".into(), dead(Reason::TooOld)),
         ("the handler's gap is durable", run(1), Failure::retry_after(MS(7), "e"), slow(7)),
         ("and capped", run(1), Failure::retry_after(MS(9_999), "e"), slow(30)),
+        ("and no hot loop", run(1), Failure::retry_after(MS(0), "e"), slow(1)),
         (
             "and costs an attempt",
             run(5),

@@ -1,7 +1,7 @@
 //! The backend against a real server.
 //!
-//! `LONGSHORE_NATS_SERVER` names the server's executable: each test that stops, kills or configures
-//! a server starts one of its own on loopback. Without it every test fails and says so.
+//! Each test starts a server of its own: the testbed's program, of the row that `LONGSHORE_NATS` names
+//! (`nats@2.10`), or of the default one.
 
 mod bad_input;
 mod deleted;

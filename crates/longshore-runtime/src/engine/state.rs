@@ -21,7 +21,7 @@ impl Held {
     /// The number of the run that is on or next.
     pub(super) fn attempt(&self) -> u32 {
         let record = self.record.as_deref().or(self.received.record.as_deref());
-        1 + record.map_or(0, |record| record.failures)
+        record.map_or(1, |record| record.failures.saturating_add(1))
     }
 }
 
