@@ -46,7 +46,10 @@ pub(crate) fn deliver(
         let rest = due.duration_since(now).unwrap_or_default().min(most);
         if !rest.is_zero() {
             let held = held(inner, unseen, id, sequence);
-            settle::put_back(inner, held, record.unwrap_or_default(), rest);
+            // What is kept is the bounded time: it would be bounded anew at each return else.
+            let mut record = record.unwrap_or_default();
+            record.not_before = now.checked_add(rest);
+            settle::put_back(inner, held, record, rest);
             return;
         }
     }

