@@ -18,5 +18,6 @@ pages! {
     dead_letters = "../../docs/dead-letters.md",
     wire = "../../docs/wire.md",
     writing_a_backend = "../../docs/writing-a-backend.md",
+    testing = "../../docs/testing.md",
     memory = "../../docs/backends/memory.md",
 }

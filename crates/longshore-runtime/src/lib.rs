@@ -17,6 +17,8 @@ mod registry;
 mod sender;
 mod subscription;
 mod tally;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod worker;
 
 pub use client::{Client, ClientOptions};

@@ -43,9 +43,11 @@
 //! # Features
 //!
 //! One a backend, additive, none changes behaviour: `memory` (default), `nats` (a
-//! preview), and `full` for all.
+//! preview), and `full` for all. Beside them `testing`, for development dependencies: the test kit.
 
 mod builtin;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use builtin::registry;
 #[doc(inline)]
