@@ -13,6 +13,7 @@ mod context;
 mod dead_letters;
 mod engine;
 mod handler;
+pub mod observe;
 mod registry;
 mod sender;
 mod subscription;

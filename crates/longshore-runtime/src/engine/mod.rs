@@ -15,6 +15,7 @@
 
 mod book;
 mod lease;
+mod meter;
 mod outcome;
 mod state;
 mod step;
@@ -23,5 +24,6 @@ mod tests;
 mod types;
 
 pub(crate) use book::{Book, Facts, redrive_record};
+pub(crate) use meter::{Meter, RESULTS, RunEnd, VERDICTS};
 pub(crate) use step::{Engine, clamp};
 pub(crate) use types::{Action, Alarm, Config, Ended, Input, Key, Now, Start};
