@@ -15,6 +15,8 @@ pub(super) struct Held {
     pub(super) state: State,
     /// When the lease began or was last extended.
     pub(super) leased_at: Duration,
+    /// Its ack is a discard.
+    pub(super) discarding: bool,
 }
 
 impl Held {

@@ -124,6 +124,7 @@ impl Engine {
             record: None,
             state: State::Buffered,
             leased_at: now.mono,
+            discarding: false,
         });
         if self.config.isolation && self.config.policy.isolates(unexplained) {
             self.isolate(now, key, unexplained, out);

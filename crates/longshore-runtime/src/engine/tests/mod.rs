@@ -5,6 +5,7 @@ mod failures;
 mod isolation;
 mod leases;
 mod properties;
+mod tally;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
