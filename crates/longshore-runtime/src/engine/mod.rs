@@ -14,8 +14,11 @@
 //! | settlement and its answer | settled, or settled again: a token settles once |
 
 mod book;
+mod breaker;
+mod gate;
 mod lease;
 mod outcome;
+mod rate;
 mod state;
 mod step;
 #[cfg(test)]
@@ -23,5 +26,7 @@ mod tests;
 mod types;
 
 pub(crate) use book::{Book, Facts, redrive_record};
+pub use breaker::BreakerState;
+pub(crate) use gate::Gate;
 pub(crate) use step::{Engine, clamp};
 pub(crate) use types::{Action, Alarm, Config, Ended, Input, Key, Now, Start};

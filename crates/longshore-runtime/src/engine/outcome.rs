@@ -46,6 +46,20 @@ impl Engine {
         let Some(held) = self.table.get_mut(key) else { return };
         let State::Running { cancelled, .. } = held.state else { return };
         self.busy -= 1;
+        if let Some(pass) = held.pass.take() {
+            let well = match (&ended, cancelled) {
+                (_, Some(Why::LeaseLost)) => None,
+                (Ended::Ok, _) => Some(true),
+                (Ended::Failed(failure), _) => self.config.policy.retries(failure).then_some(false),
+                (Ended::Cancelled, cancelled) => {
+                    (cancelled == Some(Why::TimedOut)).then_some(false)
+                }
+            };
+            if self.gate.ended(now.mono, pass, well) {
+                self.breaker_changed(now, out);
+            }
+        }
+        let Some(held) = self.table.get_mut(key) else { return };
         match (ended, cancelled) {
             // Somebody else may have it: nothing that we could settle is ours.
             (_, Some(Why::LeaseLost)) => self.forget_lost(key, out),
