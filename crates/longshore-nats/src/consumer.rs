@@ -214,6 +214,18 @@ impl Consumer for NatsConsumer {
         }
     }
 
+    async fn set_prefetch(&self, prefetch: u16) {
+        let prefetch = usize::from(prefetch).min(self.inner.prefetch);
+        self.inner.flight().set_prefetch(prefetch);
+        let unseen = {
+            let mut intake = self.inner.intake.lock().await;
+            intake.recall(&self.inner).await
+        };
+        if let Err(error) = settle::give_back(&self.inner, unseen, Vec::new()).await {
+            tracing::debug!(%error, "what was underway comes back with the end of its lease");
+        }
+    }
+
     async fn close(&self) -> Result<()> {
         if self.inner.closed.swap(true, Ordering::AcqRel) {
             return Ok(());

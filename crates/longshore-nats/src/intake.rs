@@ -30,6 +30,8 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Twice missed, with room for a slow moment.
 const SILENCE: Duration = Duration::from_secs(12);
+/// When the server has answered the end of a subscription, or will not.
+const ANSWER: Duration = Duration::from_millis(500);
 /// What is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -285,7 +287,7 @@ impl Intake {
         }
         let taken = self.unseen.len() + self.outstanding;
         let room = inner.flight().room().saturating_sub(taken);
-        if room == 0 || (self.outstanding > 0 && room < inner.prefetch.div_ceil(2)) {
+        if room == 0 || (self.outstanding > 0 && room < inner.flight().prefetch().div_ceil(2)) {
             return Ok(());
         }
         let (stream, durable) = (&inner.names.of.stream, inner.durable());
@@ -343,6 +345,33 @@ impl Intake {
         }
     }
 
+    /// Ends the pulls where they may bring more than there is room for, and gives what came beyond.
+    ///
+    /// # Cancel safety
+    /// What is in the inbox then comes back with the end of its lease.
+    pub(crate) async fn recall(&mut self, inner: &Inner) -> Vec<Unseen> {
+        let now = Instant::now();
+        self.collect(inner, now);
+        if self.unseen.len() + self.outstanding > inner.flight().room()
+            && let Some((mut inbox, _)) = self.inbox.take()
+        {
+            if inner.shared.link.is_up() {
+                // Drained, not dropped: the server may have sent some already.
+                let drained = async {
+                    if inbox.drain().await.is_ok() {
+                        while let Some(message) = inbox.next().await {
+                            self.take(inner, message, Instant::now());
+                        }
+                    }
+                };
+                let _ = tokio::time::timeout(ANSWER, drained).await;
+            }
+            self.outstanding = 0;
+        }
+        let room = inner.flight().room().min(self.unseen.len());
+        self.unseen.split_off(room).into()
+    }
+
     /// Ends the pulls and gives what came by them.
     pub(crate) async fn stop(&mut self, shared: &Shared) -> Vec<Unseen> {
         if let Some((mut inbox, _)) = self.inbox.take() {
@@ -360,8 +389,7 @@ impl Intake {
                 }
             };
             if shared.link.is_up() {
-                // By then the server has answered, or will not.
-                let _ = tokio::time::timeout(Duration::from_millis(500), drained).await;
+                let _ = tokio::time::timeout(ANSWER, drained).await;
             }
         }
         self.unseen.drain(..).collect()

@@ -26,6 +26,7 @@ pub use client::{Client, ClientOptions};
 pub use clock::TokioClock;
 pub use context::Context;
 pub use dead_letters::{DeadLetter, DeadLetters, Redrive, Redriven};
+pub use engine::BreakerState;
 pub use handler::{Handled, Handler, TypedHandler};
 pub use registry::Registry;
 pub use sender::{Pending, Sender};

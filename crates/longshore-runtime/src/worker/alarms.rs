@@ -2,7 +2,7 @@
 
 use longshore_core::{Link, Source};
 
-use crate::engine::Alarm;
+use crate::engine::{Alarm, BreakerState};
 
 /// Names the lane in every event.
 #[derive(Debug)]
@@ -29,6 +29,20 @@ impl Alarms {
             ),
             Alarm::DeadLettered { reason } => tracing::warn!(
                 backend, %topic, %group, %reason, "a message was dead-lettered"
+            ),
+            Alarm::Breaker { state: BreakerState::Open, open_for } => {
+                let open_for = open_for.unwrap_or_default();
+                tracing::warn!(
+                    backend, %topic, %group, ?open_for, alarm = "breaker_open",
+                    "nearly every run failed: nothing is fetched and no handler starts for a while"
+                );
+            }
+            Alarm::Breaker { state: BreakerState::HalfOpen, .. } => tracing::info!(
+                backend, %topic, %group,
+                "the circuit breaker is half-open: a few runs try whether the trouble is over"
+            ),
+            Alarm::Breaker { state: BreakerState::Closed, .. } => tracing::info!(
+                backend, %topic, %group, "the circuit breaker is closed again"
             ),
             Alarm::KeyOvertaken => tracing::info!(
                 backend, %topic, %group,

@@ -12,14 +12,14 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::alarms::Alarms;
-use super::check::{DEFAULT_LEASE, check, check_group, prefetch};
+use super::check::{DEFAULT_LEASE, check, check_group, prefetch, within_rate};
 use super::lane::Lane;
 use super::running::Running;
 use super::shard;
-use super::shared::Shared;
+use super::shared::{Flow, Shared};
 use crate::client::Client;
 use crate::context;
-use crate::engine::{Book, Config, Engine, Facts};
+use crate::engine::{Book, Config, Engine, Facts, Gate};
 use crate::handler::{AnyHandler, Handler, TypedHandler};
 use crate::tally::Tally;
 
@@ -77,7 +77,7 @@ impl WorkerBuilder {
     }
 
     /// Unsettled deliveries at most, running ones included. Default: twice the concurrency, at
-    /// least 16.
+    /// least 16. A rate limit lowers it to what can be started within one `handler_timeout`.
     pub fn prefetch(mut self, deliveries: u16) -> Self {
         self.prefetch = Some(deliveries);
         self
@@ -168,6 +168,7 @@ impl Worker {
         let capabilities = &client.info().capabilities;
         let concurrency = builder.concurrency;
         let prefetch = prefetch(builder.prefetch, concurrency, capabilities)?;
+        let prefetch = within_rate(prefetch, &policy);
         check_group(&policy, builder.start, builder.lease, client.info().name, capabilities)?;
         check(&policy, client.info().name, capabilities)?;
 
@@ -192,6 +193,7 @@ impl Worker {
         });
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let parallelism = builder.parallelism.unwrap_or(cores).clamp(1, concurrency);
+        let flow = Flow::new(Gate::new(&policy));
         let mut plan = Plan {
             client: client.clone(),
             handler,
@@ -201,6 +203,7 @@ impl Worker {
             lease: builder.lease,
             isolation,
             stop: CancellationToken::new(),
+            flow,
         };
 
         // A lane that runs already ends with an error of the next.
@@ -246,6 +249,8 @@ struct Plan {
     lease: Duration,
     isolation: bool,
     stop: CancellationToken,
+    /// One handler, one breaker and one rate, whichever lane a message comes from.
+    flow: Flow,
 }
 
 /// A lane that runs: what it shares, and its loop.
@@ -270,10 +275,10 @@ impl Plan {
             isolation: self.isolation,
             release_counted: !capabilities.release_uncounted,
         };
-        let engine = Engine::new(config, fastrand::u64(..));
+        let engine = Engine::new(config, fastrand::u64(..)).sharing(self.flow.gate.clone());
         let alarms = Alarms { backend: self.client.info().name, source };
         let clock = self.client.clock().clone();
-        let shared = Arc::new(Shared::new(engine, parallelism, clock, alarms));
+        let shared = Arc::new(Shared::new(engine, self.flow.clone(), parallelism, clock, alarms));
         let closed = CancellationToken::new();
         let share = concurrency.div_ceil(parallelism);
         for index in 0..parallelism {
@@ -289,6 +294,7 @@ impl Plan {
         let lane = Lane {
             shared: shared.clone(),
             consumer,
+            prefetch,
             drain: self.policy.drain(),
             stop: self.stop.clone(),
         };

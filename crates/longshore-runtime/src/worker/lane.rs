@@ -24,6 +24,7 @@ const LAST_SETTLEMENTS: Duration = Duration::from_secs(5);
 pub(super) struct Lane {
     pub(super) shared: Arc<Shared>,
     pub(super) consumer: Arc<dyn Consumer>,
+    pub(super) prefetch: u16,
     pub(super) drain: Duration,
     pub(super) stop: CancellationToken,
 }
@@ -32,8 +33,17 @@ type Received = (Vec<Event>, Result<()>);
 
 /// What a call to the consumer came to.
 enum Done {
-    Settled { keys: Vec<Key>, settlements: Vec<Settlement>, results: Vec<Result<()>> },
-    Extended { keys: Vec<Key>, results: Vec<Result<()>> },
+    Settled {
+        keys: Vec<Key>,
+        settlements: Vec<Settlement>,
+        results: Vec<Result<()>>,
+    },
+    Extended {
+        keys: Vec<Key>,
+        results: Vec<Result<()>>,
+    },
+    /// The consumer's prefetch is set.
+    Set,
 }
 
 #[derive(Clone, Copy)]
@@ -51,20 +61,27 @@ impl Lane {
         let mut calls = FuturesUnordered::new();
         let mut settling = 0;
         let mut receive = Some(self.receive(Vec::new()));
+        let mut prefetch = Prefetch { is: self.prefetch, setting: false };
+        let mut news = self.shared.news();
         let mut phase = Phase::Reading;
         let mut outcome = Ok(());
         let timer = tokio::time::sleep(Duration::ZERO);
         tokio::pin!(timer);
         loop {
-            if settling < OVERLAP {
-                settling += self.give_orders(&mut calls);
+            let plan = self.shared.plan();
+            if matches!(phase, Phase::Reading) && prefetch.changes(plan.credit, self.prefetch) {
+                // Dropped, not awaited: what it would have returned stays with the broker.
+                receive = None;
+                calls.push(self.set_prefetch(prefetch.is));
             }
+            // What is released while more is on its way here would only come back.
+            settling += self.give_orders(settling < OVERLAP && !prefetch.setting, &mut calls);
             let deadline = match phase {
                 Phase::Reading => None,
-                _ if self.shared.held() == 0 => break,
+                _ if plan.held == 0 => break,
                 Phase::Draining(until) | Phase::Aborting(until) => Some(until),
             };
-            let wake = self.shared.next_wake().into_iter().chain(deadline).min();
+            let wake = plan.wake.into_iter().chain(deadline).min();
             set(timer.as_mut(), wake);
             tokio::select! {
                 (mut events, result) = wait(&mut receive) => {
@@ -79,8 +96,15 @@ impl Lane {
                 }
                 Some(done) = calls.next(), if !calls.is_empty() => {
                     settling -= usize::from(matches!(done, Done::Settled { .. }));
+                    if matches!(done, Done::Set) {
+                        prefetch.setting = false;
+                        if matches!(phase, Phase::Reading) {
+                            receive = Some(self.receive(Vec::new()));
+                        }
+                    }
                     self.answer(done);
                 }
+                Ok(()) = news.changed() => self.shared.step([Input::Tick]),
                 () = self.shared.lane.notified() => {}
                 () = &mut timer, if wake.is_some() => {
                     self.shared.step([Input::Tick]);
@@ -128,8 +152,12 @@ impl Lane {
     }
 
     /// Begins what the engine ordered; says how many settle calls that makes.
-    fn give_orders(&self, calls: &mut FuturesUnordered<BoxFuture<'static, Done>>) -> usize {
-        let orders = self.shared.take_orders();
+    fn give_orders(
+        &self,
+        settlements: bool,
+        calls: &mut FuturesUnordered<BoxFuture<'static, Done>>,
+    ) -> usize {
+        let orders = self.shared.take_orders(settlements);
         if !orders.extensions.is_empty() {
             calls.push(self.extend(orders.extensions));
         }
@@ -147,6 +175,14 @@ impl Lane {
             let mut results = Vec::with_capacity(keys.len());
             consumer.settle(&settlements, &mut results).await;
             Done::Settled { keys, settlements, results }
+        })
+    }
+
+    fn set_prefetch(&self, prefetch: u16) -> BoxFuture<'static, Done> {
+        let consumer = self.consumer.clone();
+        Box::pin(async move {
+            consumer.set_prefetch(prefetch).await;
+            Done::Set
         })
     }
 
@@ -177,7 +213,27 @@ impl Lane {
                 let answers = keys.into_iter().zip(results);
                 self.shared.step(answers.map(|(key, result)| Input::Extended { key, result }));
             }
+            Done::Set => {}
         }
+    }
+}
+
+/// The prefetch of the lane's consumer.
+struct Prefetch {
+    /// As it is, or as it is being set.
+    is: u16,
+    setting: bool,
+}
+
+impl Prefetch {
+    /// Whether it must be set anew; one call at a time.
+    fn changes(&mut self, credit: Option<usize>, most: u16) -> bool {
+        let wanted = credit.map_or(most, |credit| u16::try_from(credit).unwrap_or(most).min(most));
+        if self.setting || wanted == self.is {
+            return false;
+        }
+        *self = Self { is: wanted, setting: true };
+        true
     }
 }
 

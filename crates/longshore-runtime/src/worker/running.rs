@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::builder::Started;
 use super::shared::Shared;
 use crate::client::Client;
+use crate::engine::BreakerState;
 use crate::tally::Tally;
 
 /// On a live broker, nothing received for so long means idle.
@@ -57,6 +58,13 @@ impl Running {
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.lanes.iter().map(|lane| lane.tally()).fold(Tally::default(), |sum, one| sum + one)
+    }
+
+    /// The state of the policy's circuit breaker; closed where there is none. It is this worker's
+    /// own: other members of the group have theirs.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        self.lanes.first().map_or_else(BreakerState::default, |lane| lane.breaker())
     }
 
     /// Waits until there is nothing to do. Exact on the embedded broker: the group has nothing

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod dead_letters;
+mod flow;
 mod sender;
 mod subscription;
 mod worker;
@@ -49,6 +50,7 @@ pub(crate) fn policy() -> Policy {
         .delayed([ms(1_000)])
         .jitter(0.0)
         .drain(ms(5_000))
+        .breaker(None)
         .build()
         .unwrap()
 }
