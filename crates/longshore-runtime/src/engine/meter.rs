@@ -34,6 +34,10 @@ impl RunEnd {
         (Self::LeaseLost, "lease_lost"),
     ];
 
+    pub(crate) fn as_str(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
+
     /// `transient` is the policy's word on what the handler did not say.
     pub(crate) fn of(failure: &Failure, transient: bool) -> Self {
         match failure.class() {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use longshore_core::policy::{Reason, Run, Verdict};
 use longshore_core::{ErrorKind, Failure, MessageId, Result, Settlement};
 
+use super::meter::RunEnd;
 use super::state::{Held, State, Why};
 use super::step::Engine;
 use super::types::{Action, Alarm, Ended, Key, Now};
@@ -44,8 +45,16 @@ impl Engine {
 
     pub(super) fn ended(&mut self, now: Now, key: Key, ended: Ended, out: &mut Vec<Action>) {
         let Some(held) = self.table.get_mut(key) else { return };
-        let State::Running { cancelled, .. } = held.state else { return };
+        let State::Running { cancelled, since } = held.state else { return };
         self.busy -= 1;
+        let end = match (&ended, cancelled) {
+            (_, Some(Why::LeaseLost)) => RunEnd::LeaseLost,
+            (Ended::Ok, _) => RunEnd::Ok,
+            (Ended::Failed(failure), _) => RunEnd::of(failure, self.config.policy.retries(failure)),
+            (Ended::Cancelled, Some(Why::TimedOut)) => RunEnd::TimedOut,
+            (Ended::Cancelled, _) => RunEnd::Cancelled,
+        };
+        self.meter.ended(end, since.map(|since| now.mono.saturating_sub(since)));
         if let Some(pass) = held.pass.take() {
             let well = match (&ended, cancelled) {
                 (_, Some(Why::LeaseLost)) => None,
@@ -117,6 +126,7 @@ impl Engine {
         match verdict {
             Verdict::RetryInProcess { after } => {
                 self.tally.fast_retries += 1;
+                self.meter.fast_retries += 1;
                 self.busy += 1;
                 let until = now.mono + after;
                 held.state = State::Pausing { until };
@@ -182,6 +192,7 @@ impl Engine {
     ) {
         let Some(held) = self.table.get_mut(key) else { return };
         let State::Settling { tries } = held.state else { return };
+        self.meter.settled(&settlement, held.discarding, &result);
         match result {
             Ok(()) => {
                 if let Some(held) = self.table.remove(key) {

@@ -9,6 +9,7 @@ use longshore_core::policy::Reason;
 use longshore_core::{MAX_HEADERS, Policy, Received};
 
 use super::gate::{Answer, Gate, View};
+use super::meter::Meter;
 use super::state::{Held, State, Table, Why};
 use super::types::{Action, Alarm, Config, Input, Key, Now, Start};
 use crate::tally::Tally;
@@ -43,6 +44,7 @@ pub(crate) struct Engine {
     pub(super) overtaking_said: bool,
     pub(super) rng: fastrand::Rng,
     pub(crate) tally: Tally,
+    pub(crate) meter: Meter,
 }
 
 impl Engine {
@@ -65,6 +67,7 @@ impl Engine {
             overtaking_said: false,
             rng: fastrand::Rng::with_seed(seed),
             tally: Tally::default(),
+            meter: Meter::default(),
         }
     }
 
@@ -84,6 +87,11 @@ impl Engine {
     /// How many deliveries are in our hands.
     pub(crate) fn held(&self) -> usize {
         self.table.len()
+    }
+
+    /// How many of them wait for a slot.
+    pub(crate) fn buffered(&self) -> usize {
+        self.waiting()
     }
 
     /// When the next [`Input::Tick`] is due.
@@ -157,6 +165,7 @@ impl Engine {
         self.tally.received += 1;
         self.tally.redelivered += u64::from(received.deliveries > 1);
         clamp(&self.config.policy, now.wall, &mut received);
+        self.meter.received(&received, now.wall);
         if self.table.len() == 0 {
             // Sweeps rest while nothing is held.
             self.next_sweep = now.mono + self.sweep_interval();
@@ -247,6 +256,7 @@ impl Engine {
             && let State::Running { since, .. } = &mut held.state
         {
             *since = Some(now.mono);
+            self.meter.begun(&held.received, now.wall);
         }
     }
 

@@ -117,8 +117,15 @@ impl Vitals {
         Arc::new(Self { topic, group, state: Mutex::default() })
     }
 
-    pub(crate) fn link(&self, suspects: bool, down: Option<Error>) {
-        self.state().down[usize::from(suspects)] = down;
+    /// Says whether a link that was down is up again.
+    pub(crate) fn link(&self, suspects: bool, down: Option<Error>) -> bool {
+        let is_up = down.is_none();
+        let before = std::mem::replace(&mut self.state().down[usize::from(suspects)], down);
+        is_up && before.is_some()
+    }
+
+    pub(crate) fn attached(&self) -> bool {
+        self.state().down.iter().all(Option::is_none)
     }
 
     pub(crate) fn phantom(&self, is: bool) {

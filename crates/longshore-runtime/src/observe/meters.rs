@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longshore_core::policy::Reason;
-use longshore_core::{ErrorKind, Link, Outcome, Receipt, Result, Source, Stats};
+use longshore_core::{ErrorKind, Outcome, Receipt, Result, Source, Stats};
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata};
 
 use super::table;
@@ -222,13 +222,6 @@ impl GroupGauges {
     pub(crate) fn dead(&self, stats: &Stats) {
         set(&self.dead, stats.ready + stats.in_flight);
         age(&self.oldest[2], stats.oldest_ready);
-    }
-
-    pub(crate) fn link(&self, link: &Link) {
-        self.connected.set(match link {
-            Link::Up => 1.0,
-            Link::Down { .. } => 0.0,
-        });
     }
 }
 

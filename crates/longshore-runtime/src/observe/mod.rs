@@ -13,7 +13,7 @@ pub use alarm::{Alarm, AlarmKind, Alarms};
 pub use health::{Health, NotReady};
 pub(crate) use health::{Vitals, Ward};
 pub(crate) use meters::{GroupGauges, LaneMeters, Scope, SenderMeters};
-pub(crate) use spans::{name, outcome, process, send, sent};
+pub(crate) use spans::{ended, name, process, send, sent};
 pub(crate) use table::describe;
 pub use table::{METRICS, Metric, MetricKind};
 pub(crate) use trace::inject;

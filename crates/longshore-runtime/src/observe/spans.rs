@@ -7,6 +7,8 @@ use longshore_core::{MessageId, Receipt, Received, Result};
 use tracing::Span;
 use tracing::field::Empty;
 
+use crate::engine::{Ended, RunEnd};
+
 /// One `send`, or one batch.
 pub(crate) fn send(backend: &'static str, topic: &str, count: usize) -> Span {
     tracing::info_span!(
@@ -52,7 +54,7 @@ pub(crate) fn process(
         messaging.consumer.group.name = group, messaging.message.id = Empty,
         messaging.message.body.size = received.body.len(),
         longshore.attempt = attempt, longshore.deliveries = received.deliveries,
-        longshore.outcome = Empty,
+        longshore.outcome = Empty, error.type = Empty,
     );
     if !span.is_disabled() {
         if let Some(id) = &received.id {
@@ -64,6 +66,17 @@ pub(crate) fn process(
 }
 
 /// How the run ended.
-pub(crate) fn outcome(span: &Span, outcome: &'static str) {
+pub(crate) fn ended(span: &Span, ended: &Ended) {
+    if span.is_disabled() {
+        return;
+    }
+    let outcome = match ended {
+        Ended::Ok => "ok",
+        Ended::Cancelled => "cancelled",
+        Ended::Failed(failure) => {
+            span.record("error.type", failure.error_type());
+            RunEnd::of(failure, true).as_str()
+        }
+    };
     span.record("longshore.outcome", outcome);
 }

@@ -7,22 +7,30 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::stream::{FuturesUnordered, StreamExt};
-use longshore_core::{AckToken, Consumer, Event, Result, Settlement};
-use tokio::time::{Instant, Sleep};
+use longshore_core::{AckToken, Consumer, Event, Result, Retryability, Settlement, Source};
+use tokio::time::{Instant, Sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::shared::Shared;
+use crate::client::Client;
 use crate::engine::{Input, Key};
 
 /// The most events of one receive.
 const RECEIVE: usize = 256;
 /// Settle calls that overlap; what comes meanwhile waits for the next call, and makes it larger.
 const OVERLAP: usize = 4;
+/// How long a consumer may take to be made again.
+const REBUILD: Duration = Duration::from_secs(30);
+/// Between two tries of that.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
 /// How long a drained lane waits, beyond the budget, for the settlements of what it cancelled.
 const LAST_SETTLEMENTS: Duration = Duration::from_secs(5);
 
 pub(super) struct Lane {
     pub(super) shared: Arc<Shared>,
+    pub(super) client: Client,
+    pub(super) source: Source,
+    pub(super) lease: Duration,
     pub(super) consumer: Arc<dyn Consumer>,
     pub(super) prefetch: u16,
     pub(super) drain: Duration,
@@ -57,7 +65,7 @@ enum Phase {
 
 impl Lane {
     /// Runs until it is stopped and drained, or until an error that no reconnect can mend.
-    pub(super) async fn run(self) -> Result<()> {
+    pub(super) async fn run(mut self) -> Result<()> {
         let mut calls = FuturesUnordered::new();
         let mut settling = 0;
         let mut receive = Some(self.receive(Vec::new()));
@@ -105,6 +113,20 @@ impl Lane {
                     self.answer(done);
                 }
                 Ok(()) = news.changed() => self.shared.step([Input::Tick]),
+                () = self.shared.rebuild.notified(), if matches!(phase, Phase::Reading) => {
+                    if !prefetch.setting && self.shared.held() == 0 {
+                        receive = None;
+                        match self.rebuild().await {
+                            // Stopped: the old one is closed.
+                            Ok(()) if self.stop.is_cancelled() => {}
+                            Ok(()) => receive = Some(self.receive(Vec::new())),
+                            Err(error) => {
+                                outcome = Err(error);
+                                self.stop.cancel();
+                            }
+                        }
+                    }
+                }
                 () = self.shared.lane.notified() => {}
                 () = &mut timer, if wake.is_some() => {
                     self.shared.step([Input::Tick]);
@@ -129,6 +151,30 @@ impl Lane {
         // What is still held after the last deadline goes back to the group with the consumer.
         let closed = self.consumer.close().await;
         outcome.and(closed)
+    }
+
+    /// Makes the consumer again, while nothing of it is held; tries until the broker can do it or
+    /// the worker is stopped.
+    async fn rebuild(&mut self) -> Result<()> {
+        // It is the one that failed: what closing it meets is no news.
+        let _ = timeout(REBUILD, self.consumer.close()).await;
+        loop {
+            let make = self.client.consumer(&self.source, self.prefetch, self.lease);
+            let made = self.stop.run_until_cancelled(timeout(REBUILD, make)).await;
+            match made {
+                Some(Ok(Ok(consumer))) => {
+                    self.consumer = consumer.into();
+                    return Ok(());
+                }
+                Some(Ok(Err(error))) if error.retryability() != Retryability::Transient => {
+                    return Err(error);
+                }
+                Some(_) => {
+                    self.stop.run_until_cancelled(tokio::time::sleep(REBUILD_PAUSE)).await;
+                }
+                None => return Ok(()),
+            }
+        }
     }
 
     fn receive(&self, mut events: Vec<Event>) -> BoxFuture<'static, Received> {

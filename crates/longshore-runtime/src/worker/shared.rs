@@ -14,6 +14,7 @@ use crate::engine::{Action, Alarm, BreakerState, Ended, Engine, Gate, Input, Key
 use crate::tally::Tally;
 
 use super::alarms::Alarms;
+use crate::observe::LaneMeters;
 
 /// One lane: the group's own, or its suspects'.
 #[derive(Debug)]
@@ -22,6 +23,9 @@ pub(super) struct Shared {
     flow: Flow,
     clock: Arc<dyn Clock>,
     alarms: Alarms,
+    meters: LaneMeters,
+    /// Tells the lane's loop to make its consumer again.
+    pub(super) rebuild: Notify,
     /// Wakes the lane's loop: settlements, extensions or a nearer deadline.
     pub(super) lane: Notify,
     /// Wakes one shard each: handler runs wait.
@@ -102,6 +106,7 @@ impl Shared {
         shards: usize,
         clock: Arc<dyn Clock>,
         alarms: Alarms,
+        meters: LaneMeters,
     ) -> Self {
         Self {
             state: Mutex::new(State {
@@ -116,6 +121,8 @@ impl Shared {
             flow,
             clock,
             alarms,
+            meters,
+            rebuild: Notify::new(),
             lane: Notify::new(),
             shards: (0..shards).map(|_| Notify::new()).collect(),
             idle: Notify::new(),
@@ -139,6 +146,7 @@ impl Shared {
                 state.engine.step(now, input, &mut state.actions);
                 state.execute(&mut alarms);
             }
+            self.meters.flush(&mut state.engine.meter);
             (!state.orders.is_empty(), !state.starts.is_empty(), state.engine.held() == 0)
         };
         for alarm in alarms {
@@ -176,7 +184,9 @@ impl Shared {
     }
 
     pub(super) fn link(&self, link: &Link) {
-        self.alarms.link(link);
+        if self.alarms.link(link) {
+            self.meters.reconnected();
+        }
     }
 
     /// What was ordered; the settlements only where there is room for another call.
@@ -205,6 +215,16 @@ impl Shared {
 
     pub(super) fn held(&self) -> usize {
         self.lock().engine.held()
+    }
+
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// How many deliveries are held, and how many of them wait for a slot.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.engine.held(), state.engine.buffered())
     }
 
     pub(super) fn tally(&self) -> Tally {

@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod flow;
+mod observe;
 mod sender;
 mod subscription;
 mod worker;
