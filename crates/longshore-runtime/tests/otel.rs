@@ -73,8 +73,6 @@ async fn a_run_links_to_the_publishing_of_its_message_however_often_it_is_tried(
         // What the user set is not overwritten.
         assert_eq!(linked("4bf92f3577b34da6a3ce929d0e0e4736", attempt), 1);
     }
-    let of_ours = runs.iter().find(|span| {
-        span.links[0].span_context.trace_id() == ours.trace_id()
-    });
+    let of_ours = runs.iter().find(|span| span.links[0].span_context.trace_id() == ours.trace_id());
     assert_eq!(of_ours.unwrap().links[0].span_context.span_id(), ours.span_id());
 }

@@ -8,8 +8,8 @@ use longshore_core::{
     AckToken, Broker, BrokerInfo, Consumer, ConsumerSpec, Event, Failure, Finding, Message, Page,
     Publisher, Result, Settlement, Source, Stats,
 };
-use longshore_runtime::{Handled, Running};
 use longshore_runtime::observe::{AlarmKind, METRICS, MetricKind, NotReady};
+use longshore_runtime::{Handled, Running};
 use metrics::{Key, Label, set_default_local_recorder};
 use metrics_util::MetricKind as Seen;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder, Snapshotter};
@@ -49,7 +49,8 @@ async fn bill(order: u64) -> Handled {
 async fn play(client: &Client) -> Running {
     let policy = Policy::builder().max_attempts(3).fast_delays([ms(1)]).delayed([ms(50)]);
     let policy = policy.jitter(0.0).build().unwrap();
-    let worker = client.worker("orders", "billing").policy(policy).json(bill).start().await.unwrap();
+    let worker =
+        client.worker("orders", "billing").policy(policy).json(bill).start().await.unwrap();
     let sender = client.sender("orders").await.unwrap();
     for order in [7_u64, 8, 9, 13, 99] {
         sender.send(Message::json(&order).unwrap()).await.unwrap();
@@ -246,7 +247,8 @@ async fn a_phantom_is_not_ready_is_told_and_is_made_again() {
     let broker = Haunted { inner, deaf: AtomicBool::new(true) };
     let client = Client::new(Arc::new(broker), setup);
     let mut alarms = client.alarms();
-    let worker = client.worker("orders", "billing").watch(ms(500)).json(bill).start().await.unwrap();
+    let worker =
+        client.worker("orders", "billing").watch(ms(500)).json(bill).start().await.unwrap();
     assert!(worker.health().ready());
     let sender = client.sender("orders").await.unwrap();
     sender.send(Message::json(&7_u64).unwrap()).await.unwrap();
