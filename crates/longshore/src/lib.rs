@@ -57,9 +57,9 @@ pub use longshore_core::{
     Retryability, Setup, Severity, Start, SystemClock, Tenant, Topic, TopicName, Topology, Verdict,
 };
 pub use longshore_runtime::{
-    Client, ClientOptions, Context, DeadLetter, DeadLetters, Delivery, Handled, Handler, Pending,
-    Redrive, Redriven, Registry, Running, Sender, Subscribe, Subscription, Tally, TokioClock,
-    TypedHandler, Unsettled, Worker, WorkerBuilder,
+    BreakerState, Client, ClientOptions, Context, DeadLetter, DeadLetters, Delivery, Handled,
+    Handler, Pending, Redrive, Redriven, Registry, Running, Sender, Subscribe, Subscription, Tally,
+    TokioClock, TypedHandler, Unsettled, Worker, WorkerBuilder,
 };
 
 /// Connects to a broker; the URL's scheme picks the backend.
