@@ -234,7 +234,7 @@ impl Consumer for NatsConsumer {
         self.inner.wake.notify_one();
         let wait = Duration::from_secs(1);
         let unseen = match tokio::time::timeout(wait, self.inner.intake.lock()).await {
-            Ok(mut intake) => intake.stop(&self.inner.shared).await,
+            Ok(mut intake) => intake.stop(&self.inner).await,
             // A receive that nobody polls holds it; what it has comes back by the lease.
             Err(_) => Vec::new(),
         };

@@ -22,7 +22,6 @@ use crate::deliver::{Unseen, deliver, is_fresh};
 use crate::error;
 use crate::ledger;
 use crate::link::{Concern, Status};
-use crate::shared::Shared;
 
 /// How long a pull waits on the server.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -350,49 +349,35 @@ impl Intake {
     /// # Cancel safety
     /// What is in the inbox then comes back with the end of its lease.
     pub(crate) async fn recall(&mut self, inner: &Inner) -> Vec<Unseen> {
-        let now = Instant::now();
-        self.collect(inner, now);
-        if self.unseen.len() + self.outstanding > inner.flight().room()
-            && let Some((mut inbox, _)) = self.inbox.take()
-        {
-            if inner.shared.link.is_up() {
-                // Drained, not dropped: the server may have sent some already.
-                let drained = async {
-                    if inbox.drain().await.is_ok() {
-                        while let Some(message) = inbox.next().await {
-                            self.take(inner, message, Instant::now());
-                        }
-                    }
-                };
-                let _ = tokio::time::timeout(ANSWER, drained).await;
-            }
-            self.outstanding = 0;
+        self.collect(inner, Instant::now());
+        if self.unseen.len() + self.outstanding > inner.flight().room() {
+            self.end_pulls(inner).await;
         }
         let room = inner.flight().room().min(self.unseen.len());
         self.unseen.split_off(room).into()
     }
 
     /// Ends the pulls and gives what came by them.
-    pub(crate) async fn stop(&mut self, shared: &Shared) -> Vec<Unseen> {
-        if let Some((mut inbox, _)) = self.inbox.take() {
+    pub(crate) async fn stop(&mut self, inner: &Inner) -> Vec<Unseen> {
+        self.end_pulls(inner).await;
+        self.unseen.drain(..).collect()
+    }
+
+    async fn end_pulls(&mut self, inner: &Inner) {
+        if let Some((mut inbox, _)) = self.inbox.take()
+            && inner.shared.link.is_up()
+        {
             // Drained, not dropped: what the server has already sent is given back at once.
             let drained = async {
                 if inbox.drain().await.is_ok() {
                     while let Some(message) = inbox.next().await {
-                        let reply = message.reply.clone();
-                        let place = reply.as_deref().and_then(codec::place);
-                        if let (None, Some(reply), Some(place)) = (message.status, reply, place) {
-                            let arrived = Instant::now();
-                            self.unseen.push_back(Unseen { message, reply, place, arrived });
-                        }
+                        self.take(inner, message, Instant::now());
                     }
                 }
             };
-            if shared.link.is_up() {
-                let _ = tokio::time::timeout(ANSWER, drained).await;
-            }
+            let _ = tokio::time::timeout(ANSWER, drained).await;
         }
-        self.unseen.drain(..).collect()
+        self.outstanding = 0;
     }
 }
 

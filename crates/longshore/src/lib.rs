@@ -62,9 +62,9 @@ pub use longshore_core::{
 #[doc(inline)]
 pub use longshore_runtime::observe;
 pub use longshore_runtime::{
-    Client, ClientOptions, Context, DeadLetter, DeadLetters, Delivery, Handled, Handler, Pending,
-    Redrive, Redriven, Registry, Running, Sender, Subscribe, Subscription, Tally, TokioClock,
-    TypedHandler, Unsettled, Worker, WorkerBuilder,
+    BreakerState, Client, ClientOptions, Context, DeadLetter, DeadLetters, Delivery, Handled,
+    Handler, Pending, Redrive, Redriven, Registry, Running, Sender, Subscribe, Subscription, Tally,
+    TokioClock, TypedHandler, Unsettled, Worker, WorkerBuilder,
 };
 
 /// Connects to a broker; the URL's scheme picks the backend.

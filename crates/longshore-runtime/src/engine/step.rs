@@ -108,11 +108,14 @@ impl Engine {
 
     /// Takes one input and appends what is to be done.
     pub(crate) fn step(&mut self, now: Now, input: Input, out: &mut Vec<Action>) {
+        if let Input::Begun { key } = input {
+            // Nothing follows from it.
+            return self.begun(now, key);
+        }
         self.look(now, out);
         match input {
+            Input::Begun { .. } => {}
             Input::Received(received) => self.received(now, received, out),
-            // Nothing follows from it.
-            Input::Begun { key } => return self.begun(now, key),
             Input::Ended { key, ended } => self.ended(now, key, ended, out),
             Input::Settled { key, settlement, result } => {
                 self.settled(now, key, settlement, result, out);

@@ -8,7 +8,9 @@ use crate::tally::Tally;
 /// Orders one settlement of a new delivery.
 type Order = fn(&mut Bench) -> (Key, Settlement);
 
-fn orders() -> Vec<(&'static str, Order, fn(&Tally) -> u64)> {
+type Count = fn(&Tally) -> u64;
+
+fn orders() -> Vec<(&'static str, Order, Count)> {
     vec![
         ("retry", |bench| retried(bench), |tally| tally.retried),
         ("dead letter", |bench| failed(bench, Failure::permanent("x")), |t| t.dead_lettered),
