@@ -18,6 +18,7 @@ pages! {
     dead_letters = "../../docs/dead-letters.md",
     wire = "../../docs/wire.md",
     writing_a_backend = "../../docs/writing-a-backend.md",
+    observability = "../../docs/observability.md",
     testing = "../../docs/testing.md",
     memory = "../../docs/backends/memory.md",
 }

@@ -191,6 +191,10 @@ impl Consumer for Struck {
         self.inner.extend(tokens, by, out).await;
     }
 
+    async fn set_prefetch(&self, prefetch: u16) {
+        self.inner.set_prefetch(prefetch).await;
+    }
+
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }

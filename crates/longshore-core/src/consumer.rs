@@ -46,6 +46,23 @@ pub trait Consumer: Debug + Send + Sync + 'static {
     /// `LeaseLost` where another member may have the message.
     async fn extend(&self, tokens: &[AckToken], by: Duration, out: &mut Vec<Result<()>>);
 
+    /// Sets how many unsettled deliveries [`receive`](Self::receive) hands over at most from now
+    /// on: from 0 to the prefetch of its [`ConsumerSpec`], with which it starts.
+    ///
+    /// # Behaviour
+    /// - Where fewer fit now, the broker is asked for no more. What is underway and was not handed
+    ///   over goes back to the group when this returns, at once and as a
+    ///   [`Settlement::Release`] does; what was handed over stays until it is settled.
+    /// - With 0, [`receive`](Self::receive) goes on telling what is no message, and its errors. The
+    ///   consumer stays a member of its group, and keeps no lane to itself.
+    /// - Called with no [`receive`](Self::receive) pending: the runtime drops it first.
+    /// - Waits for a bounded time. What it cannot do now, a lost connection does.
+    ///
+    /// # Cancel safety
+    /// The runtime drives it to its end. Dropped all the same, what is underway comes back at the
+    /// latest with the end of its lease.
+    async fn set_prefetch(&self, prefetch: u16);
+
     /// Stops handing over, writes what settlements are pending, and gives what is unsettled back to
     /// the group. Idempotent.
     async fn close(&self) -> Result<()>;
@@ -56,7 +73,7 @@ pub trait Consumer: Debug + Send + Sync + 'static {
 pub struct ConsumerSpec {
     /// What it reads.
     pub source: Source,
-    /// The most unsettled deliveries at a time.
+    /// The most unsettled deliveries at a time; [`Consumer::set_prefetch`] lowers it for a while.
     pub prefetch: u16,
     /// How long a delivery is held without a sign of life; used only where the broker keeps no
     /// lease for the group.

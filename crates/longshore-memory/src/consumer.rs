@@ -40,12 +40,14 @@ impl MemoryConsumer {
         client.check_open()?;
         let group = state.group_place(spec.source.topic(), spec.source.group())?;
         let epoch = state.next_epoch();
+        let prefetch = usize::from(spec.prefetch.max(1));
         let member = Member {
             epoch,
             client: client.id,
             instance: spec.instance.clone(),
             connection: client.setup.instance.clone(),
-            prefetch: usize::from(spec.prefetch.max(1)),
+            prefetch,
+            most: prefetch,
             held: 0,
             crashed: false,
         };
@@ -131,6 +133,12 @@ impl Consumer for MemoryConsumer {
                 }
             });
         }
+    }
+
+    async fn set_prefetch(&self, prefetch: u16) {
+        // Nothing is underway here: what is not handed over is with the group.
+        let mut state = self.client.world.lock();
+        state.groups[self.group].set_prefetch(self.lane, self.epoch, usize::from(prefetch));
     }
 
     async fn close(&self) -> Result<()> {

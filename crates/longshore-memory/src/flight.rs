@@ -29,6 +29,8 @@ pub(crate) struct Member {
     /// The instance of the connection, which may carry consumers of others.
     pub(crate) connection: InstanceId,
     pub(crate) prefetch: usize,
+    /// The prefetch that it was opened with.
+    pub(crate) most: usize,
     pub(crate) held: usize,
     /// Its process played dead: it is heard no more, and its leases run out.
     pub(crate) crashed: bool,
@@ -48,6 +50,12 @@ impl<T> Flight<T> {
         let member = self.member(epoch).filter(|member| !member.crashed);
         let member = member.ok_or_else(|| closed("consumer"))?;
         Ok(member.prefetch.saturating_sub(member.held))
+    }
+
+    pub(crate) fn set_prefetch(&mut self, epoch: u32, prefetch: usize) {
+        if let Some(member) = self.member_mut(epoch) {
+            member.prefetch = prefetch.min(member.most);
+        }
     }
 
     pub(crate) fn hand_over(&mut self, epoch: u32, value: T, expires: Instant) -> Option<AckToken> {

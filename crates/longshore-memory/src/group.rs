@@ -190,6 +190,21 @@ impl Group {
         Ok(handed)
     }
 
+    /// A consumer that may have nothing now leaves the suspect lane to the others.
+    pub(crate) fn set_prefetch(&mut self, lane: Lane, epoch: u32, prefetch: usize) {
+        match lane {
+            Lane::Main => self.main.set_prefetch(epoch, prefetch),
+            Lane::Letters => self.letters.flight.set_prefetch(epoch, prefetch),
+            Lane::Suspects => {
+                self.suspect.set_prefetch(epoch, prefetch);
+                if prefetch == 0 && self.holder == Some(epoch) {
+                    self.holder = None;
+                }
+            }
+        }
+        self.wake.notify_waiters();
+    }
+
     /// How many more deliveries a consumer may have. Of the suspect lane, one member may have one.
     fn room(&mut self, lane: Lane, epoch: u32) -> Result<usize> {
         match lane {
@@ -197,6 +212,9 @@ impl Group {
             Lane::Letters => self.letters.flight.room(epoch),
             Lane::Suspects => {
                 let room = self.suspect.room(epoch)?;
+                if room == 0 {
+                    return Ok(0);
+                }
                 if self.holder.is_none_or(|holder| !self.suspect.is_member(holder)) {
                     self.holder = Some(epoch);
                 }

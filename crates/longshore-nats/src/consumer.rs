@@ -214,6 +214,18 @@ impl Consumer for NatsConsumer {
         }
     }
 
+    async fn set_prefetch(&self, prefetch: u16) {
+        let prefetch = usize::from(prefetch).min(self.inner.prefetch);
+        self.inner.flight().set_prefetch(prefetch);
+        let unseen = {
+            let mut intake = self.inner.intake.lock().await;
+            intake.recall(&self.inner).await
+        };
+        if let Err(error) = settle::give_back(&self.inner, unseen, Vec::new()).await {
+            tracing::debug!(%error, "what was underway comes back with the end of its lease");
+        }
+    }
+
     async fn close(&self) -> Result<()> {
         if self.inner.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
@@ -222,7 +234,7 @@ impl Consumer for NatsConsumer {
         self.inner.wake.notify_one();
         let wait = Duration::from_secs(1);
         let unseen = match tokio::time::timeout(wait, self.inner.intake.lock()).await {
-            Ok(mut intake) => intake.stop(&self.inner.shared).await,
+            Ok(mut intake) => intake.stop(&self.inner).await,
             // A receive that nobody polls holds it; what it has comes back by the lease.
             Err(_) => Vec::new(),
         };

@@ -41,6 +41,15 @@ impl Flight {
         self.prefetch.saturating_sub(self.slab.len())
     }
 
+    pub(crate) fn prefetch(&self) -> usize {
+        self.prefetch
+    }
+
+    /// At most what it was made with: the table grows no further.
+    pub(crate) fn set_prefetch(&mut self, prefetch: usize) {
+        self.prefetch = prefetch;
+    }
+
     pub(crate) fn insert(&mut self, held: Held) -> Option<AckToken> {
         self.slab.insert(self.epoch, held).ok()
     }

@@ -22,7 +22,6 @@ use crate::deliver::{Unseen, deliver, is_fresh};
 use crate::error;
 use crate::ledger;
 use crate::link::{Concern, Status};
-use crate::shared::Shared;
 
 /// How long a pull waits on the server.
 const EXPIRES: Duration = Duration::from_secs(30);
@@ -30,6 +29,8 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Twice missed, with room for a slow moment.
 const SILENCE: Duration = Duration::from_secs(12);
+/// When the server has answered the end of a subscription, or will not.
+const ANSWER: Duration = Duration::from_millis(500);
 /// What is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -285,7 +286,7 @@ impl Intake {
         }
         let taken = self.unseen.len() + self.outstanding;
         let room = inner.flight().room().saturating_sub(taken);
-        if room == 0 || (self.outstanding > 0 && room < inner.prefetch.div_ceil(2)) {
+        if room == 0 || (self.outstanding > 0 && room < inner.flight().prefetch().div_ceil(2)) {
             return Ok(());
         }
         let (stream, durable) = (&inner.names.of.stream, inner.durable());
@@ -343,28 +344,40 @@ impl Intake {
         }
     }
 
+    /// Ends the pulls where they may bring more than there is room for, and gives what came beyond.
+    ///
+    /// # Cancel safety
+    /// What is in the inbox then comes back with the end of its lease.
+    pub(crate) async fn recall(&mut self, inner: &Inner) -> Vec<Unseen> {
+        self.collect(inner, Instant::now());
+        if self.unseen.len() + self.outstanding > inner.flight().room() {
+            self.end_pulls(inner).await;
+        }
+        let room = inner.flight().room().min(self.unseen.len());
+        self.unseen.split_off(room).into()
+    }
+
     /// Ends the pulls and gives what came by them.
-    pub(crate) async fn stop(&mut self, shared: &Shared) -> Vec<Unseen> {
-        if let Some((mut inbox, _)) = self.inbox.take() {
+    pub(crate) async fn stop(&mut self, inner: &Inner) -> Vec<Unseen> {
+        self.end_pulls(inner).await;
+        self.unseen.drain(..).collect()
+    }
+
+    async fn end_pulls(&mut self, inner: &Inner) {
+        if let Some((mut inbox, _)) = self.inbox.take()
+            && inner.shared.link.is_up()
+        {
             // Drained, not dropped: what the server has already sent is given back at once.
             let drained = async {
                 if inbox.drain().await.is_ok() {
                     while let Some(message) = inbox.next().await {
-                        let reply = message.reply.clone();
-                        let place = reply.as_deref().and_then(codec::place);
-                        if let (None, Some(reply), Some(place)) = (message.status, reply, place) {
-                            let arrived = Instant::now();
-                            self.unseen.push_back(Unseen { message, reply, place, arrived });
-                        }
+                        self.take(inner, message, Instant::now());
                     }
                 }
             };
-            if shared.link.is_up() {
-                // By then the server has answered, or will not.
-                let _ = tokio::time::timeout(Duration::from_millis(500), drained).await;
-            }
+            let _ = tokio::time::timeout(ANSWER, drained).await;
         }
-        self.unseen.drain(..).collect()
+        self.outstanding = 0;
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ struct State {
 pub(crate) struct LetterConsumer {
     shared: Arc<Shared>,
     names: GroupNames,
-    prefetch: usize,
+    prefetch: AtomicUsize,
     state: Mutex<State>,
     wake: Notify,
     closed: AtomicBool,
@@ -65,7 +65,7 @@ impl LetterConsumer {
         Ok(Self {
             shared,
             names,
-            prefetch: usize::from(spec.prefetch.max(1)),
+            prefetch: AtomicUsize::new(usize::from(spec.prefetch.max(1))),
             state: Mutex::default(),
             wake: Notify::new(),
             closed: AtomicBool::new(false),
@@ -81,7 +81,7 @@ impl LetterConsumer {
     async fn read(&self, out: &mut Vec<Event>) -> Result<bool> {
         let (after, full) = {
             let state = self.state();
-            (state.seen, state.open.len() >= self.prefetch)
+            (state.seen, state.open.len() >= self.prefetch.load(Ordering::Relaxed))
         };
         if full {
             return Ok(false);
@@ -196,6 +196,12 @@ impl Consumer for LetterConsumer {
         out.extend(tokens.iter().map(|token| {
             if state.open.contains_key(&token.seq) { Ok(()) } else { Err(lease_lost()) }
         }));
+    }
+
+    async fn set_prefetch(&self, prefetch: u16) {
+        // Nothing is underway: letters are read one by one.
+        self.prefetch.store(usize::from(prefetch), Ordering::Relaxed);
+        self.wake.notify_one();
     }
 
     async fn close(&self) -> Result<()> {

@@ -7,6 +7,7 @@ use longshore_core::{
 };
 
 use crate::dead_letters::DeadLetters;
+use crate::observe::{self, Alarms, Bell, Health, Ward};
 use crate::sender::Sender;
 use crate::subscription::Subscribe;
 use crate::worker::WorkerBuilder;
@@ -20,6 +21,8 @@ struct Inner {
     broker: Arc<dyn Broker>,
     setup: Setup,
     options: ClientOptions,
+    bell: Bell,
+    ward: Ward,
 }
 
 /// Settings of a client that belong to no policy.
@@ -60,7 +63,9 @@ impl Client {
     pub fn with_options(broker: Arc<dyn Broker>, setup: Setup, mut options: ClientOptions) -> Self {
         options.max_body = options.max_body.min(broker.info().capabilities.max_message);
         options.window = options.window.clamp(1, 1 << 20);
-        Self(Arc::new(Inner { broker, setup, options }))
+        observe::describe();
+        let (bell, ward) = (Bell::new(), Ward::default());
+        Self(Arc::new(Inner { broker, setup, options, bell, ward }))
     }
 
     /// Makes or verifies topics and groups. Workers and subscriptions declare their own; this is
@@ -89,7 +94,8 @@ impl Client {
     pub async fn sender(&self, topic: impl TryInto<TopicName, Error = Error>) -> Result<Sender> {
         let topic = self.full(&topic.try_into()?);
         let publisher = self.0.broker.publisher(&topic).await?;
-        Ok(Sender::new(publisher, topic, self.info().name, &self.0.options))
+        let bell = self.0.bell.clone();
+        Ok(Sender::new(publisher, topic, self.info().name, &self.0.options, bell))
     }
 
     /// Begins a worker: a group on a topic, a policy, and a handler.
@@ -120,6 +126,19 @@ impl Client {
         G: TryInto<GroupName, Error = Error>,
     {
         Ok(DeadLetters::new(self.clone(), self.full(&topic.try_into()?), group.try_into()?))
+    }
+
+    /// Whether the process can go on and should get work, over all workers of this client: for a
+    /// service's probes. Costs no round trip.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.0.ward.health()
+    }
+
+    /// The alarms of everything that this client opened, from now on.
+    #[must_use]
+    pub fn alarms(&self) -> Alarms {
+        self.0.bell.listen()
     }
 
     /// What the backend says of itself.
@@ -174,6 +193,14 @@ impl Client {
         let instance = self.0.setup.instance.clone();
         let spec = ConsumerSpec { source: source.clone(), prefetch, lease, instance };
         self.0.broker.consumer(&spec).await
+    }
+
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.0.bell
+    }
+
+    pub(crate) fn ward(&self) -> &Ward {
+        &self.0.ward
     }
 
     pub(crate) fn setup(&self) -> &Setup {

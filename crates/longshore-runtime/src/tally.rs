@@ -1,7 +1,8 @@
 use std::fmt;
 use std::ops::Add;
 
-/// What a worker did, counted. Every number counts events of this worker only.
+/// What a worker did, counted. Every number counts events of this worker only. What a settlement
+/// does is counted once, when the broker has answered that it is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Deliveries received.

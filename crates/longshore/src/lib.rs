@@ -38,12 +38,13 @@
 //! | [`Subscription`], [`Delivery`] | for programs that settle each delivery themselves |
 //! | [`DeadLetters`], [`Redrive`] | messages that will not be tried again, and their way back |
 //! | [`Policy`], [`Failure`] | what happens to a message whose handler failed |
+//! | [`observe`] | metrics, alarms and the health of a service |
 //! | [`Error`] | kind, retryability, operation, context; of a publish: what is known of the message |
 //!
 //! # Features
 //!
 //! One a backend, additive, none changes behaviour: `memory` (default), `nats` (a
-//! preview), and `full` for all. Beside them `testing`, for development dependencies: the test kit.
+//! preview), and `full` for all. Beside them `testing`, for development dependencies: the test kit, and `opentelemetry`: trace contexts in messages.
 
 mod builtin;
 #[cfg(feature = "testing")]
@@ -58,10 +59,12 @@ pub use longshore_core::{
     Message, MessageId, Mode, Outcome, Policy, Position, Reason, Receipt, Received, Record, Result,
     Retryability, Setup, Severity, Start, SystemClock, Tenant, Topic, TopicName, Topology, Verdict,
 };
+#[doc(inline)]
+pub use longshore_runtime::observe;
 pub use longshore_runtime::{
-    Client, ClientOptions, Context, DeadLetter, DeadLetters, Delivery, Handled, Handler, Pending,
-    Redrive, Redriven, Registry, Running, Sender, Subscribe, Subscription, Tally, TokioClock,
-    TypedHandler, Unsettled, Worker, WorkerBuilder,
+    BreakerState, Client, ClientOptions, Context, DeadLetter, DeadLetters, Delivery, Handled,
+    Handler, Pending, Redrive, Redriven, Registry, Running, Sender, Subscribe, Subscription, Tally,
+    TokioClock, TypedHandler, Unsettled, Worker, WorkerBuilder,
 };
 
 /// Connects to a broker; the URL's scheme picks the backend.

@@ -67,6 +67,11 @@ async fn hostile_record_is_clamped(bench: &Bench) -> Outcome {
     let all = |seen: &Records| seen.ended(ledger::Outcome::Ok) >= count;
     bench.wait("a success of each forged message", all).await?;
     bench.stays("one success each", WINDOW, |seen| seen.runs.len() == count).await?;
+    // Also as the broker gave it, before the runtime has clamped anything.
+    let raw = bench.ledger().read(|seen| {
+        seen.deliveries.iter().map(|entry| entry.received.attempt()).collect::<Vec<_>>()
+    });
+    ensure!(raw.iter().all(|attempt| *attempt >= 1), "attempts begin at 1, not {raw:?}");
     for (name, readable) in expected {
         let attempts = bench.ledger().read(|seen| seen.attempts(name));
         let latest = if readable { ATTEMPTS + 1 } else { 1 };

@@ -14,6 +14,7 @@ mod crash_loop;
 mod dlq;
 mod dlq_room;
 mod fidelity;
+mod flow;
 mod groups;
 mod headers;
 mod hostile;
@@ -62,6 +63,7 @@ pub fn all() -> impl Iterator<Item = &'static Check> {
         crash::CHECKS,
         crash_loop::CHECKS,
         shutdown::CHECKS,
+        flow::CHECKS,
         fidelity::CHECKS,
         headers::CHECKS,
         large::CHECKS,

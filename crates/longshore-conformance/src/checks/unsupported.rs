@@ -1,6 +1,4 @@
-use std::time::Duration;
-
-use longshore_core::policy::{Breaker, Builder, Ordering, RateLimit};
+use longshore_core::policy::{Builder, Ordering};
 use longshore_core::{Error, ErrorKind, Failure, Record, Retryability, Settlement, Source};
 
 use crate::bench::{Bench, STEP, WINDOW};
@@ -57,10 +55,6 @@ type Ask = fn(Builder) -> Builder;
 const POLICIES: &[(&str, Ask)] = &[
     ("block-key", |policy| policy.ordering(Ordering::BlockKey)),
     ("park-key", |policy| policy.ordering(Ordering::ParkKey)),
-    ("a breaker", |policy| policy.breaker(Some(Breaker::default()))),
-    ("a rate limit", |policy| {
-        policy.rate_limit(Some(RateLimit { count: 10, per: Duration::from_secs(1) }))
-    }),
 ];
 
 fn unsupported<T: std::fmt::Debug>(what: &str, result: Result<T, Error>) -> Outcome {

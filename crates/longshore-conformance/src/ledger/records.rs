@@ -193,8 +193,7 @@ impl fmt::Display for Records {
                 since(entry.at),
                 name(received),
                 source.group(),
-                // Below the runtime a forged count is not clamped yet.
-                received.record.as_ref().map_or(0, |record| record.failures).saturating_add(1),
+                received.attempt(),
                 received.deliveries
             )?;
             match &entry.end {

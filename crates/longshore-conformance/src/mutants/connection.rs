@@ -26,7 +26,11 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "extending a lease does nothing",
-        caught_by: &["settle.long_handler_keeps_its_lease", "retry.delay_may_exceed_the_lease"],
+        caught_by: &[
+            "settle.long_handler_keeps_its_lease",
+            "retry.delay_may_exceed_the_lease",
+            "flow.rate_is_kept",
+        ],
         make: || Box::new(NoExtension),
     },
     Mutant {

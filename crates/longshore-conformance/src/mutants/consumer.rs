@@ -192,6 +192,12 @@ impl Consumer for BrokenConsumer {
         }
     }
 
+    async fn set_prefetch(&self, prefetch: u16) {
+        if let Some(prefetch) = self.world.fault.prefetch(prefetch) {
+            self.consumer.set_prefetch(prefetch).await;
+        }
+    }
+
     async fn close(&self) -> Result<()> {
         match self.world.fault.closing() {
             Closing::Clean => {}

@@ -89,6 +89,11 @@ pub(crate) trait Fault: Debug + Send + Sync + 'static {
         true
     }
 
+    /// What a consumer's prefetch is set to instead; `None`: it stays as it is.
+    fn prefetch(&self, prefetch: u16) -> Option<u16> {
+        Some(prefetch)
+    }
+
     /// How long a delivery may be unsettled before the broker takes it for done.
     fn patience(&self) -> Option<Duration> {
         None

@@ -6,6 +6,7 @@ mod consume;
 mod consumer;
 mod crash;
 mod fault;
+mod flow;
 mod groups;
 mod letters;
 mod publish;
@@ -61,6 +62,7 @@ pub fn all() -> impl Iterator<Item = &'static Mutant> {
         letters::MUTANTS,
         redrive::MUTANTS,
         crash::MUTANTS,
+        flow::MUTANTS,
     ]
     .into_iter()
     .flatten()

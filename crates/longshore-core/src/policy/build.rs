@@ -64,7 +64,7 @@ impl Default for Policy {
             ordering: Ordering::Unordered,
             drain: s(25),
             dead_letter: DeadLetters::default(),
-            breaker: None,
+            breaker: Some(Breaker::default()),
             rate_limit: None,
             overrides: Vec::new(),
         }
@@ -117,9 +117,9 @@ setters! {
     drain: Duration,
     /// What becomes of messages that will not be tried again.
     dead_letter: DeadLetters,
-    /// When to stop fetching because nearly everything fails.
+    /// When to stop fetching because nearly everything fails; `None`: never.
     breaker: Option<Breaker>,
-    /// How many handler starts in how long.
+    /// At most how many handler starts in how long; `None`: as many as there can be.
     rate_limit: Option<RateLimit>,
 }
 

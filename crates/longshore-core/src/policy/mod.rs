@@ -86,7 +86,8 @@ pub struct DeadLetters {
     pub max_redrives: u32,
 }
 
-/// When to stop fetching because nearly everything fails.
+/// When to stop fetching because nearly everything fails. Only transient failures count as failed,
+/// and beside them only successes as runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Breaker {
     /// Over how long the ratio is taken.
@@ -96,17 +97,17 @@ pub struct Breaker {
     pub min: u32,
     /// The share of transient failures that opens it.
     pub ratio: f64,
-    /// How long it stays open first.
+    /// How long it stays open first; twice as long after each probe that failed.
     #[serde(serialize_with = "toml_form::duration")]
     pub open: Duration,
     /// How long it stays open at most.
     #[serde(serialize_with = "toml_form::duration")]
     pub max_open: Duration,
-    /// How many runs try whether it is over.
+    /// How many runs try whether it is over. All must succeed.
     pub probes: u32,
 }
 
-/// At most so many handler starts in so long.
+/// At most so many handler starts in so long, spread evenly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// Starts.

@@ -198,3 +198,26 @@ async fn ages_are_those_of_the_oldest() {
     settle(&*consumer, release(&b)).await.unwrap();
     assert_eq!(stats(&memory, main_of("billing")).await.oldest_ready, Some(seconds(4)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_prefetch_can_be_lowered_and_raised_again() {
+    let memory = broker("memory://").await;
+    let consumer = open(&memory, main_of("billing"), 2).await;
+    publish(&memory, &["a", "b", "c"]).await;
+    let held = receive(&*consumer, 10).await;
+    assert_eq!(ids(&held), ["a", "b"]);
+    consumer.set_prefetch(0).await;
+    ack(&*consumer, &held[0]).await;
+    ack(&*consumer, &held[1]).await;
+    nothing(&*consumer).await;
+    consumer.set_prefetch(1).await;
+    let c = one(&*consumer).await;
+    publish(&memory, &["d", "e", "f"]).await;
+    nothing(&*consumer).await;
+    // Never more than it was opened with.
+    consumer.set_prefetch(9).await;
+    assert_eq!(ids(&receive(&*consumer, 10).await), ["d"]);
+    nothing(&*consumer).await;
+    ack(&*consumer, &c).await;
+    assert_eq!(ids(&receive(&*consumer, 10).await), ["e"]);
+}

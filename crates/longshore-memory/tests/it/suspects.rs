@@ -37,6 +37,27 @@ async fn one_member_reads_one_message_at_a_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_wants_nothing_leaves_the_lane_to_others() {
+    let memory = broker("memory://").await;
+    let consumer = open(&memory, main_of("billing"), 10).await;
+    publish(&memory, &["a", "b"]).await;
+    for received in receive(&*consumer, 10).await {
+        settle(&*consumer, suspect(&received)).await.unwrap();
+    }
+    let first = open(&memory, suspects_of("billing"), 1).await;
+    let second = open(&memory, suspects_of("billing"), 1).await;
+    let a = one(&*first).await;
+    first.set_prefetch(0).await;
+    nothing(&*second).await;
+    settle(&*first, Settlement::Ack(a.token)).await.unwrap();
+    nothing(&*first).await;
+    let b = one(&*second).await;
+    first.set_prefetch(1).await;
+    nothing(&*first).await;
+    settle(&*second, Settlement::Ack(b.token)).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_dead_reader_keeps_the_lane_for_a_lease() {
     let memory = broker("memory://").await;
     let consumer = open(&memory, main_of("billing"), 10).await;

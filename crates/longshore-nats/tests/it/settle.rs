@@ -130,6 +130,49 @@ async fn what_a_closed_consumer_held_comes_at_once() {
     ack(&*second, again.token).await.unwrap();
 }
 
+/// Far below the lease: what is in an inbox that nobody reads would come with its end.
+const SOON: Duration = Duration::from_secs(1);
+
+#[tokio::test]
+async fn a_smaller_prefetch_gives_back_what_is_underway() {
+    let server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    let first = bench.consumer(bench.source()).await;
+    for body in ["a", "b", "c"] {
+        bench.publish(body).await.unwrap();
+    }
+    let held = next(&*first).await;
+    let started = Instant::now();
+    first.set_prefetch(0).await;
+    let second = bench.consumer(bench.source()).await;
+    let mut came = Vec::new();
+    for _ in 0..2 {
+        let received = next(&*second).await;
+        assert_eq!(received.attempt(), 1);
+        came.push(received.body.clone());
+        ack(&*second, received.token).await.unwrap();
+    }
+    assert!(started.elapsed() < LEASE, "late: {:?}", started.elapsed());
+    came.sort_unstable();
+    assert_eq!(came, ["b", "c"]);
+    second.close().await.unwrap();
+
+    bench.publish("d").await.unwrap();
+    assert!(quiet(&*first, SOON).await, "nothing is asked for");
+    first.set_prefetch(1).await;
+    assert!(quiet(&*first, SOON).await, "one is held");
+    ack(&*first, held.token).await.unwrap();
+    let received = next(&*first).await;
+    assert_eq!((&received.body[..], received.deliveries), (&b"d"[..], 1));
+    bench.publish("e").await.unwrap();
+    assert!(quiet(&*first, SOON).await, "one is held");
+    first.set_prefetch(16).await;
+    let other = next(&*first).await;
+    assert_eq!(&other.body[..], b"e");
+    ack(&*first, received.token).await.unwrap();
+    ack(&*first, other.token).await.unwrap();
+}
+
 #[tokio::test]
 async fn what_is_published_before_anyone_pulls_arrives_in_topics_with_and_without_dots() {
     let server = Server::start().await;

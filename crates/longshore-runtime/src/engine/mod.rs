@@ -14,8 +14,12 @@
 //! | settlement and its answer | settled, or settled again: a token settles once |
 
 mod book;
+mod breaker;
+mod gate;
 mod lease;
+mod meter;
 mod outcome;
+mod rate;
 mod state;
 mod step;
 #[cfg(test)]
@@ -23,5 +27,8 @@ mod tests;
 mod types;
 
 pub(crate) use book::{Book, Facts, redrive_record};
+pub use breaker::BreakerState;
+pub(crate) use gate::Gate;
+pub(crate) use meter::{Meter, RESULTS, RunEnd, VERDICTS};
 pub(crate) use step::{Engine, clamp};
 pub(crate) use types::{Action, Alarm, Config, Ended, Input, Key, Now, Start};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use longshore_core::policy::{Reason, Run, Verdict};
 use longshore_core::{ErrorKind, Failure, MessageId, Result, Settlement};
 
-use super::state::{State, Why};
+use super::meter::RunEnd;
+use super::state::{Held, State, Why};
 use super::step::Engine;
 use super::types::{Action, Alarm, Ended, Key, Now};
 
@@ -28,8 +29,6 @@ impl Engine {
         // The hand-over that the move itself causes is explained too.
         record.explained = record.explained.saturating_add(unexplained).saturating_add(1);
         record.suspect = true;
-        self.tally.suspected += 1;
-        out.push(Action::Alarm(Alarm::Suspected { unexplained }));
         self.settle(key, Settlement::Suspect { token, record }, out);
     }
 
@@ -46,8 +45,30 @@ impl Engine {
 
     pub(super) fn ended(&mut self, now: Now, key: Key, ended: Ended, out: &mut Vec<Action>) {
         let Some(held) = self.table.get_mut(key) else { return };
-        let State::Running { cancelled, .. } = held.state else { return };
+        let State::Running { cancelled, since } = held.state else { return };
         self.busy -= 1;
+        let end = match (&ended, cancelled) {
+            (_, Some(Why::LeaseLost)) => RunEnd::LeaseLost,
+            (Ended::Ok, _) => RunEnd::Ok,
+            (Ended::Failed(failure), _) => RunEnd::of(failure, self.config.policy.retries(failure)),
+            (Ended::Cancelled, Some(Why::TimedOut)) => RunEnd::TimedOut,
+            (Ended::Cancelled, _) => RunEnd::Cancelled,
+        };
+        self.meter.ended(end, since.map(|since| now.mono.saturating_sub(since)));
+        if let Some(pass) = held.pass.take() {
+            let well = match (&ended, cancelled) {
+                (_, Some(Why::LeaseLost)) => None,
+                (Ended::Ok, _) => Some(true),
+                (Ended::Failed(failure), _) => self.config.policy.retries(failure).then_some(false),
+                (Ended::Cancelled, cancelled) => {
+                    (cancelled == Some(Why::TimedOut)).then_some(false)
+                }
+            };
+            if self.gate.ended(now.mono, pass, well) {
+                self.breaker_changed(now, out);
+            }
+        }
+        let Some(held) = self.table.get_mut(key) else { return };
         match (ended, cancelled) {
             // Somebody else may have it: nothing that we could settle is ours.
             (_, Some(Why::LeaseLost)) => self.forget_lost(key, out),
@@ -105,6 +126,7 @@ impl Engine {
         match verdict {
             Verdict::RetryInProcess { after } => {
                 self.tally.fast_retries += 1;
+                self.meter.fast_retries += 1;
                 self.busy += 1;
                 let until = now.mono + after;
                 held.state = State::Pausing { until };
@@ -115,12 +137,10 @@ impl Engine {
                 let Some(record) = held.record.take() else { return };
                 let letter =
                     self.config.book.letter(&held.received, &record, reason, failure, now.wall);
-                self.tally.dead_lettered += 1;
-                out.push(Action::Alarm(Alarm::DeadLettered { reason }));
                 self.settle(key, Settlement::DeadLetter { token, letter }, out);
             }
             Verdict::Discard => {
-                self.tally.discarded += 1;
+                held.discarding = true;
                 self.settle(key, Settlement::Ack(token), out);
             }
         }
@@ -130,7 +150,6 @@ impl Engine {
         let Some(held) = self.table.get_mut(key) else { return };
         let Some(mut record) = held.record.take() else { return };
         record.delayed = record.delayed.saturating_add(1);
-        self.tally.retried += 1;
         if held.received.key.is_some() && !self.overtaking_said {
             self.overtaking_said = true;
             out.push(Action::Alarm(Alarm::KeyOvertaken));
@@ -153,7 +172,6 @@ impl Engine {
             record.explained = record.explained.saturating_add(1);
         }
         let token = held.received.token;
-        self.tally.released += 1;
         self.settle(key, Settlement::Release { token, record }, out);
     }
 
@@ -174,9 +192,12 @@ impl Engine {
     ) {
         let Some(held) = self.table.get_mut(key) else { return };
         let State::Settling { tries } = held.state else { return };
+        self.meter.settled(&settlement, held.discarding, &result);
         match result {
             Ok(()) => {
-                self.table.remove(key);
+                if let Some(held) = self.table.remove(key) {
+                    self.count(&held, &settlement, out);
+                }
             }
             Err(error) if error.kind() == ErrorKind::LeaseLost => self.forget_lost(key, out),
             Err(error) => {
@@ -192,6 +213,28 @@ impl Engine {
                 self.tally.settle_failures += 1;
                 out.push(Action::Alarm(Alarm::SettleFailed { what, error, tries }));
             }
+        }
+    }
+
+    /// Counts what the broker has done: once, however often it was asked, and not where the lease
+    /// was lost before.
+    fn count(&mut self, held: &Held, settlement: &Settlement, out: &mut Vec<Action>) {
+        let tally = &mut self.tally;
+        match settlement {
+            Settlement::Ack(_) => tally.discarded += u64::from(held.discarding),
+            Settlement::Release { .. } => tally.released += 1,
+            Settlement::Retry { .. } => tally.retried += 1,
+            Settlement::Suspect { .. } => {
+                tally.suspected += 1;
+                let unexplained = held.received.unexplained();
+                out.push(Action::Alarm(Alarm::Suspected { unexplained }));
+            }
+            Settlement::DeadLetter { letter, .. } => {
+                tally.dead_lettered += 1;
+                out.push(Action::Alarm(Alarm::DeadLettered { reason: letter.reason }));
+            }
+            // A worker orders none.
+            Settlement::Redrive { .. } => {}
         }
     }
 

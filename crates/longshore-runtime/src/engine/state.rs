@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use longshore_core::{Received, Record, Settlement};
 
+use super::breaker::Pass;
 use super::types::Key;
 
 /// One delivery in our hands.
@@ -15,6 +16,10 @@ pub(super) struct Held {
     pub(super) state: State,
     /// When the lease began or was last extended.
     pub(super) leased_at: Duration,
+    /// Its ack is a discard.
+    pub(super) discarding: bool,
+    /// The breaker's, while it runs.
+    pub(super) pass: Option<Pass>,
 }
 
 impl Held {
@@ -36,7 +41,7 @@ pub(super) enum State {
         since: Option<Duration>,
         cancelled: Option<Why>,
     },
-    /// Waits in process for a fast retry; keeps its slot.
+    /// Waits in process for a fast retry, and then for the rate; keeps its slot.
     Pausing { until: Duration },
     /// Its settlement is under way.
     Settling { tries: u32 },
@@ -76,6 +81,11 @@ impl Table {
         let place = u32::try_from(self.places.len()).expect("a prefetch is 16 bits wide");
         self.places.push(Place { turn: 0, held: Some(held) });
         Key { place, turn: 0 }
+    }
+
+    pub(super) fn get(&self, key: Key) -> Option<&Held> {
+        let place = self.places.get(key.place as usize)?;
+        if place.turn == key.turn { place.held.as_ref() } else { None }
     }
 
     pub(super) fn get_mut(&mut self, key: Key) -> Option<&mut Held> {

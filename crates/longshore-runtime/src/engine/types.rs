@@ -7,6 +7,7 @@ use longshore_core::policy::Reason;
 use longshore_core::{AckToken, Error, Failure, Policy, Received, Result, Settlement};
 
 use super::book::Book;
+use super::breaker::BreakerState;
 
 /// The time of an input.
 #[derive(Clone, Copy, Debug)]
@@ -113,4 +114,6 @@ pub(crate) enum Alarm {
     DeadLettered { reason: Reason },
     /// A keyed message was retried durably for the first time: later ones overtake it.
     KeyOvertaken,
+    /// The circuit breaker changed; where it is open now, for so long.
+    Breaker { state: BreakerState, open_for: Option<Duration> },
 }

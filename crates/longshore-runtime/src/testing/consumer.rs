@@ -229,6 +229,15 @@ impl Consumer for Watched {
         }
     }
 
+    async fn set_prefetch(&self, prefetch: u16) {
+        let Ok(inner) = self.hands.inner() else { return };
+        tokio::select! {
+            biased;
+            () = self.hands.gone.cancelled() => {}
+            () = inner.set_prefetch(prefetch) => {}
+        }
+    }
+
     async fn close(&self) -> Result<()> {
         match self.hands.inner() {
             Ok(inner) => inner.close().await,

@@ -12,16 +12,21 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 use super::alarms::Alarms;
-use super::check::{DEFAULT_LEASE, check, check_group, prefetch};
+use super::check::{DEFAULT_LEASE, check, check_group, prefetch, within_rate};
 use super::lane::Lane;
 use super::running::Running;
 use super::shard;
-use super::shared::Shared;
+use super::shared::{Flow, Shared};
+use super::watch::Watch;
 use crate::client::Client;
 use crate::context;
-use crate::engine::{Book, Config, Engine, Facts};
+use crate::engine::{Book, Config, Engine, Facts, Gate};
 use crate::handler::{AnyHandler, Handler, TypedHandler};
+use crate::observe::{GroupGauges, LaneMeters, Scope, Vitals};
 use crate::tally::Tally;
+
+const DEFAULT_WATCH: Duration = Duration::from_secs(10);
+const SHORTEST_WATCH: Duration = Duration::from_millis(100);
 
 /// Everything about a worker but its handler. Nothing happens before
 /// [`start`](Worker::start).
@@ -38,6 +43,7 @@ pub struct WorkerBuilder {
     start: Start,
     state: HashMap<TypeId, Arc<dyn Any + Send + Sync>>,
     name: Option<SmolStr>,
+    watch: Duration,
 }
 
 impl WorkerBuilder {
@@ -54,6 +60,7 @@ impl WorkerBuilder {
             start: Start::Declared,
             state: HashMap::new(),
             name: None,
+            watch: DEFAULT_WATCH,
         }
     }
 
@@ -77,7 +84,7 @@ impl WorkerBuilder {
     }
 
     /// Unsettled deliveries at most, running ones included. Default: twice the concurrency, at
-    /// least 16.
+    /// least 16. A rate limit lowers it to what can be started within one `handler_timeout`.
     pub fn prefetch(mut self, deliveries: u16) -> Self {
         self.prefetch = Some(deliveries);
         self
@@ -105,6 +112,13 @@ impl WorkerBuilder {
     /// The handler's name in dead letters. Default: its path in the program.
     pub fn name(mut self, name: impl AsRef<str>) -> Self {
         self.name = Some(SmolStr::new(name));
+        self
+    }
+
+    /// How often the broker is asked what the group has in it, for the gauges and to find a consumer
+    /// that gets nothing of it: after three times it is made again. Default: 10 s; at least 100 ms.
+    pub fn watch(mut self, every: Duration) -> Self {
+        self.watch = every.max(SHORTEST_WATCH);
         self
     }
 
@@ -168,6 +182,7 @@ impl Worker {
         let capabilities = &client.info().capabilities;
         let concurrency = builder.concurrency;
         let prefetch = prefetch(builder.prefetch, concurrency, capabilities)?;
+        let prefetch = within_rate(prefetch, &policy);
         check_group(&policy, builder.start, builder.lease, client.info().name, capabilities)?;
         check(&policy, client.info().name, capabilities)?;
 
@@ -192,6 +207,7 @@ impl Worker {
         });
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let parallelism = builder.parallelism.unwrap_or(cores).clamp(1, concurrency);
+        let flow = Flow::new(Gate::new(&policy));
         let mut plan = Plan {
             client: client.clone(),
             handler,
@@ -201,12 +217,14 @@ impl Worker {
             lease: builder.lease,
             isolation,
             stop: CancellationToken::new(),
+            flow,
+            vitals: Vitals::new(full.clone(), group.clone()),
         };
 
         // A lane that runs already ends with an error of the next.
         let unfinished = plan.stop.clone().drop_guard();
         let main = Source::Group { topic: full.clone(), group: group.clone() };
-        let mut lanes = vec![plan.lane(main, concurrency, parallelism, prefetch).await?];
+        let mut lanes = vec![plan.lane(main.clone(), concurrency, parallelism, prefetch).await?];
         if isolation {
             // One at a time: what may kill the process kills nobody's neighbour.
             let suspects = Source::Suspects { topic: full.clone(), group: group.clone() };
@@ -217,7 +235,18 @@ impl Worker {
             policy = plan.policy.summary(), "worker started"
         );
         unfinished.disarm();
-        Ok(Running::new(client, full, group, plan.stop, lanes))
+        client.ward().enter(&plan.vitals);
+        let gauges = GroupGauges::new(&Scope::worker(client.info().name, &main));
+        let watch = Watch {
+            client: client.clone(),
+            source: main,
+            lanes: lanes.iter().map(|(shared, _)| shared.clone()).collect(),
+            vitals: plan.vitals,
+            gauges,
+            every: builder.watch,
+            prefetch: usize::from(prefetch),
+        };
+        Ok(Running::new(client, full, group, plan.stop, lanes, watch))
     }
 
     /// Starts, runs until `shutdown` resolves, drains, and says what was done. For a service's
@@ -246,6 +275,9 @@ struct Plan {
     lease: Duration,
     isolation: bool,
     stop: CancellationToken,
+    /// One handler, one breaker and one rate, whichever lane a message comes from.
+    flow: Flow,
+    vitals: Arc<Vitals>,
 }
 
 /// A lane that runs: what it shares, and its loop.
@@ -270,10 +302,14 @@ impl Plan {
             isolation: self.isolation,
             release_counted: !capabilities.release_uncounted,
         };
-        let engine = Engine::new(config, fastrand::u64(..));
-        let alarms = Alarms { backend: self.client.info().name, source };
+        let engine = Engine::new(config, fastrand::u64(..)).sharing(self.flow.gate.clone());
+        let backend = self.client.info().name;
+        let meters = LaneMeters::new(&Scope::worker(backend, &source));
+        let (bell, vitals) = (self.client.bell().clone(), self.vitals.clone());
+        let alarms = Alarms { backend, source: source.clone(), bell, vitals };
         let clock = self.client.clock().clone();
-        let shared = Arc::new(Shared::new(engine, parallelism, clock, alarms));
+        let flow = self.flow.clone();
+        let shared = Arc::new(Shared::new(engine, flow, parallelism, clock, alarms, meters));
         let closed = CancellationToken::new();
         let share = concurrency.div_ceil(parallelism);
         for index in 0..parallelism {
@@ -288,7 +324,11 @@ impl Plan {
         }
         let lane = Lane {
             shared: shared.clone(),
+            client: self.client.clone(),
+            source,
+            lease: self.lease,
             consumer,
+            prefetch,
             drain: self.policy.drain(),
             stop: self.stop.clone(),
         };

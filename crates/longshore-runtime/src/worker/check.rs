@@ -30,6 +30,15 @@ pub(crate) fn prefetch(
     Ok(asked)
 }
 
+/// What the policy's rate lets start within one handler time-out, and one more: the rate is reached
+/// however long handlers take, and nothing waits longer for it here, while others could have it.
+pub(crate) fn within_rate(prefetch: u16, policy: &Policy) -> u16 {
+    let Some(limit) = policy.rate_limit() else { return prefetch };
+    let spent = policy.handler_timeout().as_nanos().saturating_mul(limit.count.into());
+    let starts = spent.div_ceil(limit.per.as_nanos().max(1)).saturating_add(1);
+    prefetch.min(u16::try_from(starts).unwrap_or(u16::MAX))
+}
+
 /// What a group asks for, read by a worker or by a subscription.
 pub(crate) fn check_group(
     policy: &Policy,
@@ -66,12 +75,6 @@ pub(crate) fn check(
     let unsupported = |ability: &str| Err(Error::unsupported(backend, ability));
     if policy.ordering() != Ordering::Unordered {
         return unsupported("an ordering other than `unordered`");
-    }
-    if policy.breaker().is_some() {
-        return unsupported("a circuit breaker");
-    }
-    if policy.rate_limit().is_some() {
-        return unsupported("a rate limit");
     }
     // Also without delayed gaps: a handler may ask for one, and a drain makes fast ones durable.
     if policy.max_attempts() > 1 && capabilities.delay == Support::Unsupported {

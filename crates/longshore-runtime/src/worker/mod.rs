@@ -8,6 +8,7 @@ mod run;
 mod running;
 mod shard;
 mod shared;
+mod watch;
 
 pub use builder::{Worker, WorkerBuilder};
 pub(crate) use check::{DEFAULT_LEASE, check_group, prefetch};

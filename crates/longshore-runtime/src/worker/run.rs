@@ -9,10 +9,12 @@ use std::task::{Context as TaskContext, Poll};
 
 use futures::future::BoxFuture;
 use longshore_core::{Failure, Received};
+use tracing::Span;
 
 use crate::context::{Cell, Context};
 use crate::engine::{Ended, Key};
 use crate::handler::{AnyHandler, Handled};
+use crate::observe;
 
 /// Resolves to how the run ended, whatever the handler does.
 pub(super) struct Run {
@@ -20,22 +22,24 @@ pub(super) struct Run {
     cell: Arc<Cell>,
     turn: u64,
     handled: Option<BoxFuture<'static, Handled>>,
+    span: Span,
 }
 
 impl Run {
     pub(super) fn new(
-        key: Key,
-        cell: Arc<Cell>,
-        turn: u64,
+        (key, cell, turn): (Key, Arc<Cell>, u64),
         handler: &AnyHandler,
         received: Received,
         context: Context,
+        span: Span,
     ) -> Self {
+        let entered = span.enter();
         // A closure may panic before it has made its future.
         let call = AssertUnwindSafe(|| handler.call(received, context));
         let handled = catch_unwind(call)
             .unwrap_or_else(|panic| Box::pin(ready(Err(Failure::panicked(text(&*panic))))));
-        Self { key, cell, turn, handled: Some(handled) }
+        drop(entered);
+        Self { key, cell, turn, handled: Some(handled), span }
     }
 
     fn advance(&mut self, cx: &mut TaskContext<'_>) -> Poll<Handled> {
@@ -62,6 +66,8 @@ impl Future for Run {
         // Before looking, so that a cancellation in between wakes us again.
         this.cell.register(cx.waker());
         let cancelled = this.cell.is_cancelled(this.turn);
+        let span = this.span.clone();
+        let _entered = span.enter();
         let ended = match catch_unwind(AssertUnwindSafe(|| this.advance(cx))) {
             Ok(Poll::Ready(Ok(()))) => Ended::Ok,
             Ok(Poll::Ready(Err(failure))) => Ended::Failed(failure),
@@ -71,6 +77,7 @@ impl Future for Run {
             Err(panic) => Ended::Failed(Failure::panicked(text(&*panic))),
         };
         this.discard();
+        observe::ended(&span, &ended);
         Poll::Ready((this.key, ended))
     }
 }

@@ -7,7 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::builder::Started;
 use super::shared::Shared;
+use super::watch::Watch;
 use crate::client::Client;
+use crate::engine::BreakerState;
+use crate::observe::{Health, Vitals};
 use crate::tally::Tally;
 
 /// On a live broker, nothing received for so long means idle.
@@ -24,6 +27,7 @@ pub struct Running {
     ended: CancellationToken,
     lanes: Vec<Arc<Shared>>,
     outcome: Arc<Mutex<Option<Result<()>>>>,
+    vitals: Arc<Vitals>,
 }
 
 impl Running {
@@ -33,8 +37,10 @@ impl Running {
         group: GroupName,
         stop: CancellationToken,
         lanes: Vec<Started>,
+        watch: Watch,
     ) -> Self {
-        let (lanes, tasks): (Vec<_>, Vec<_>) = lanes.into_iter().unzip();
+        let (lanes, tasks): (Vec<Arc<Shared>>, Vec<_>) = lanes.into_iter().unzip();
+        let (main, vitals) = (lanes[0].clone(), watch.vitals.clone());
         let outcome = Arc::new(Mutex::new(None));
         let ended = CancellationToken::new();
         let (place, done) = (outcome.clone(), ended.clone());
@@ -47,16 +53,34 @@ impl Running {
                 });
                 result = result.and(lane);
             }
+            if let Err(error) = &result {
+                main.alarms().ended(error);
+            }
             *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
             done.cancel();
         });
-        Self { client, topic, group, stop, ended, lanes, outcome }
+        tokio::spawn(watch.run(ended.clone()));
+        Self { client, topic, group, stop, ended, lanes, outcome, vitals }
     }
 
     /// What was done so far.
     #[must_use]
     pub fn tally(&self) -> Tally {
         self.lanes.iter().map(|lane| lane.tally()).fold(Tally::default(), |sum, one| sum + one)
+    }
+
+    /// The state of the policy's circuit breaker; closed where there is none. It is this worker's
+    /// own: other members of the group have theirs.
+    #[must_use]
+    pub fn breaker(&self) -> BreakerState {
+        self.lanes.first().map_or_else(BreakerState::default, |lane| lane.breaker())
+    }
+
+    /// Whether this worker is attached and gets its messages, and why not.
+    /// [`Client::health`](crate::Client::health) has it of all workers.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.vitals.health()
     }
 
     /// Waits until there is nothing to do. Exact on the embedded broker: the group has nothing

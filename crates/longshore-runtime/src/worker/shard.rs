@@ -12,6 +12,7 @@ use super::shared::Shared;
 use crate::context::{Context, Shared as Facts};
 use crate::engine::Input;
 use crate::handler::AnyHandler;
+use crate::observe;
 
 /// Ends are handed to the engine in batches: one lock for many messages.
 const BATCH: usize = 64;
@@ -33,7 +34,10 @@ pub(super) async fn run(
         for (start, cell, turn) in starts.drain(..) {
             let (attempt, deliveries) = (start.attempt, start.received.deliveries);
             let context = Context::new(facts.clone(), cell.clone(), turn, attempt, deliveries);
-            running.push(Run::new(start.key, cell, turn, &handler, start.received, context));
+            let backend = facts.client.info().name;
+            let span = observe::process(backend, facts.group.as_str(), &start.received, attempt);
+            let run = (start.key, cell, turn);
+            running.push(Run::new(run, &handler, start.received, context, span));
         }
         tokio::select! {
             Some((key, end)) = running.next(), if !running.is_empty() => {

@@ -6,28 +6,70 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use longshore_core::{AckToken, Clock, Link, Settlement};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::context::Cell;
-use crate::engine::{Action, Alarm, Ended, Engine, Input, Key, Now, Start};
+use crate::engine::{Action, Alarm, BreakerState, Ended, Engine, Gate, Input, Key, Now, Start};
 use crate::tally::Tally;
 
 use super::alarms::Alarms;
+use crate::observe::LaneMeters;
 
 /// One lane: the group's own, or its suspects'.
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
-    started: Instant,
+    flow: Flow,
     clock: Arc<dyn Clock>,
     alarms: Alarms,
+    meters: LaneMeters,
+    /// Tells the lane's loop to make its consumer again.
+    pub(super) rebuild: Notify,
     /// Wakes the lane's loop: settlements, extensions or a nearer deadline.
     pub(super) lane: Notify,
     /// Wakes one shard each: handler runs wait.
     pub(super) shards: Vec<Notify>,
     /// Wakes who waits for the lane to be idle.
     pub(super) idle: Notify,
+}
+
+/// What the lanes of one worker share.
+#[derive(Clone, Debug)]
+pub(super) struct Flow {
+    pub(super) gate: Gate,
+    /// The version of the gate that all lanes know of.
+    pub(super) changed: watch::Sender<u64>,
+    /// The zero of their time.
+    pub(super) started: Instant,
+}
+
+impl Flow {
+    pub(super) fn new(gate: Gate) -> Self {
+        Self { gate, changed: watch::Sender::new(0), started: Instant::now() }
+    }
+
+    /// Wakes the other lanes where the gate is another now.
+    fn tell(&self) {
+        let version = self.gate.version();
+        if version > *self.changed.borrow() {
+            self.changed.send_if_modified(|known| {
+                let news = version > *known;
+                *known = version.max(*known);
+                news
+            });
+        }
+    }
+}
+
+/// What the lane's loop goes by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    /// When the engine wants its next tick.
+    pub(super) wake: Option<Instant>,
+    /// How many deliveries there may be, where that is not the lane's prefetch.
+    pub(super) credit: Option<usize>,
+    pub(super) held: usize,
 }
 
 #[derive(Debug)]
@@ -60,9 +102,11 @@ impl Orders {
 impl Shared {
     pub(super) fn new(
         engine: Engine,
+        flow: Flow,
         shards: usize,
         clock: Arc<dyn Clock>,
         alarms: Alarms,
+        meters: LaneMeters,
     ) -> Self {
         Self {
             state: Mutex::new(State {
@@ -74,9 +118,11 @@ impl Shared {
                 unstarted: Vec::new(),
                 last_input: Instant::now(),
             }),
-            started: Instant::now(),
+            flow,
             clock,
             alarms,
+            meters,
+            rebuild: Notify::new(),
             lane: Notify::new(),
             shards: (0..shards).map(|_| Notify::new()).collect(),
             idle: Notify::new(),
@@ -100,11 +146,13 @@ impl Shared {
                 state.engine.step(now, input, &mut state.actions);
                 state.execute(&mut alarms);
             }
+            self.meters.flush(&mut state.engine.meter);
             (!state.orders.is_empty(), !state.starts.is_empty(), state.engine.held() == 0)
         };
         for alarm in alarms {
             self.alarms.raise(&alarm);
         }
+        self.flow.tell();
         if orders {
             self.lane.notify_one();
         }
@@ -136,20 +184,47 @@ impl Shared {
     }
 
     pub(super) fn link(&self, link: &Link) {
-        self.alarms.link(link);
+        if self.alarms.link(link) {
+            self.meters.reconnected();
+        }
     }
 
-    pub(super) fn take_orders(&self) -> Orders {
-        std::mem::take(&mut self.lock().orders)
+    /// What was ordered; the settlements only where there is room for another call.
+    pub(super) fn take_orders(&self, settlements: bool) -> Orders {
+        let orders = &mut self.lock().orders;
+        let extensions = std::mem::take(&mut orders.extensions);
+        let settlements =
+            if settlements { std::mem::take(&mut orders.settlements) } else { Vec::new() };
+        Orders { settlements, extensions }
     }
 
-    /// When the engine wants its next tick.
-    pub(super) fn next_wake(&self) -> Option<Instant> {
-        self.lock().engine.next_wake().map(|at| self.started + at)
+    pub(super) fn plan(&self) -> Plan {
+        let state = self.lock();
+        let wake = state.engine.next_wake().map(|at| self.flow.started + at);
+        Plan { wake, credit: state.engine.credit(), held: state.engine.held() }
+    }
+
+    /// Hears of changes that another lane made to the gate.
+    pub(super) fn news(&self) -> watch::Receiver<u64> {
+        self.flow.changed.subscribe()
+    }
+
+    pub(super) fn breaker(&self) -> BreakerState {
+        self.flow.gate.state()
     }
 
     pub(super) fn held(&self) -> usize {
         self.lock().engine.held()
+    }
+
+    pub(super) fn alarms(&self) -> &Alarms {
+        &self.alarms
+    }
+
+    /// How many deliveries are held, and how many of them wait for a slot.
+    pub(super) fn load(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.engine.held(), state.engine.buffered())
     }
 
     pub(super) fn tally(&self) -> Tally {
@@ -162,7 +237,7 @@ impl Shared {
     }
 
     fn now(&self) -> Now {
-        Now { mono: self.started.elapsed(), wall: self.clock.now() }
+        Now { mono: self.flow.started.elapsed(), wall: self.clock.now() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

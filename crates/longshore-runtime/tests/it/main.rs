@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod canary;
 mod dead_letters;
+mod flow;
+mod observe;
 mod sender;
 mod subscription;
 mod worker;
@@ -49,6 +52,7 @@ pub(crate) fn policy() -> Policy {
         .delayed([ms(1_000)])
         .jitter(0.0)
         .drain(ms(5_000))
+        .breaker(None)
         .build()
         .unwrap()
 }

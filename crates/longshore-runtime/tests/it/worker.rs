@@ -1,9 +1,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use longshore_core::{
-    Drift, ErrorKind, Failure, Policy, Reason, Received, Start, Tenant, policy::Breaker,
-};
+use longshore_core::{Drift, ErrorKind, Failure, Policy, Reason, Received, Start, Tenant};
 use longshore_runtime::{ClientOptions, Context};
 use tokio::sync::Notify;
 
@@ -220,9 +218,7 @@ async fn what_cannot_be_kept_is_refused_at_start() {
     let handler = |_: Received| async { Ok(()) };
     let base = || client.worker("t", "g");
     let with = |policy: Policy| base().policy(policy).handle(handler).start();
-    let breaker = policy().to_builder().breaker(Some(Breaker::default())).build().unwrap();
-    assert_eq!(with(breaker).await.unwrap_err().kind(), ErrorKind::Unsupported);
-    for text in ["rate_limit = \"5/1s\"", "ordering = \"block-key\"", "ordering = \"park-key\""] {
+    for text in ["ordering = \"block-key\"", "ordering = \"park-key\""] {
         let error = with(Policy::from_toml(text).unwrap()).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{text}");
     }

@@ -27,8 +27,9 @@ fn the_spent_budget_cancels_without_an_attempt() {
     let key = bench.running();
     bench.step(Input::Drain);
     assert!(cancelled(&bench.step(Input::Abort)));
-    let (_, settlement) = ordered(bench.end(key, Ended::Cancelled));
-    assert!(matches!(settlement, Settlement::Release { record: None, .. }));
+    let order = ordered(bench.end(key, Ended::Cancelled));
+    assert!(matches!(order.1, Settlement::Release { record: None, .. }));
+    bench.settled(order, Ok(()));
     assert_eq!((bench.engine.tally.failed, bench.engine.tally.released), (0, 1));
 }
 

@@ -1,10 +1,14 @@
 //! Every transition of the engine, as tables of inputs and what must come out.
 
+mod breaker;
 mod drain;
 mod failures;
+mod flow;
 mod isolation;
 mod leases;
 mod properties;
+mod rate;
+mod tally;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -38,6 +42,7 @@ pub(super) fn config() -> Config {
         .delayed([ms(1_000), ms(2_000)])
         .jitter(0.0)
         .handler_timeout(ms(10_000))
+        .breaker(None)
         .build()
         .unwrap();
     let facts = Facts {

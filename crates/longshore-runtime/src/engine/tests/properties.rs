@@ -1,5 +1,6 @@
 //! Any order of inputs: nothing is lost from the table, slots are kept, everything ends.
 
+use longshore_core::policy::{Breaker, RateLimit};
 use proptest::prelude::*;
 
 use super::*;
@@ -103,10 +104,26 @@ impl World {
     }
 }
 
+/// With a breaker that opens soon and a rate that is felt.
+fn narrow() -> Config {
+    let base = config();
+    let breaker = Breaker {
+        window: ms(60_000),
+        min: 2,
+        ratio: 0.5,
+        open: ms(3_000),
+        max_open: ms(9_000),
+        probes: 1,
+    };
+    let rate = RateLimit { count: 1, per: ms(700) };
+    let policy = base.policy.to_builder().breaker(Some(breaker)).rate_limit(Some(rate));
+    Config { policy: Arc::new(policy.build().unwrap()), ..base }
+}
+
 proptest! {
     #[test]
-    fn every_history_can_be_drained(moves in moves()) {
-        let mut bench = Bench::new(config());
+    fn every_history_can_be_drained(moves in moves(), narrowed in any::<bool>()) {
+        let mut bench = Bench::new(if narrowed { narrow() } else { config() });
         let mut world = World::default();
         for one in moves {
             world.play(&mut bench, one);

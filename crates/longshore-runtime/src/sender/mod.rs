@@ -1,17 +1,24 @@
+//! The outgoing side.
+
+mod pending;
+
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use longshore_core::{
     Confirms, Error, ErrorKind, HeaderName, Message, MessageId, Outcome, Publisher, Receipt,
     Result, TopicName,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tracing::Span;
+
+pub use pending::Pending;
+use pending::{Chunk, Slot};
 
 use crate::client::ClientOptions;
+use crate::observe::{self, Alarm, AlarmKind, Bell, SenderMeters};
 
 /// The outgoing side of one topic. Cheap to clone: clones share the window and the order.
 ///
@@ -25,9 +32,14 @@ struct Inner {
     topic: TopicName,
     backend: &'static str,
     max_body: usize,
-    window: Arc<Semaphore>,
+    window: Semaphore,
     size: u32,
     patience: Duration,
+    meters: SenderMeters,
+    bell: Bell,
+    /// The alarm that stands, by its place among all, from 1: it rings when it begins, not for each
+    /// message.
+    standing: AtomicU8,
 }
 
 impl Sender {
@@ -36,15 +48,20 @@ impl Sender {
         topic: TopicName,
         backend: &'static str,
         options: &ClientOptions,
+        bell: Bell,
     ) -> Self {
+        let meters = SenderMeters::new(backend, topic.as_str());
         Self(Arc::new(Inner {
             publisher,
             topic,
             backend,
             max_body: options.max_body,
-            window: Arc::new(Semaphore::new(options.window as usize)),
+            window: Semaphore::new(options.window as usize),
             size: options.window,
             patience: options.publish_timeout,
+            meters,
+            bell,
+            standing: AtomicU8::new(0),
         }))
     }
 
@@ -68,9 +85,15 @@ impl Sender {
     /// # Cancel safety
     /// As [`Sender::send`].
     pub async fn queue(&self, message: impl Into<Message>) -> Pending {
-        match self.take(message.into()).await {
-            Ok((confirms, permit)) => Pending(State::Sent { confirms, permit: Some(permit) }),
-            Err(error) => Pending(State::Failed(Some(error))),
+        let span = observe::send(self.0.backend, self.0.topic.as_str(), 1);
+        match self.take(message.into(), &span).await {
+            Ok((confirms, slot)) => Pending::sent(confirms, slot, span),
+            Err(error) => {
+                let outcome = Err(error.clone());
+                self.0.heard(&outcome, None);
+                observe::sent(&span, &outcome);
+                Pending::failed(error)
+            }
         }
     }
 
@@ -93,18 +116,18 @@ impl Sender {
                 // Never holds a part of the window while it waits for more: two that did, on clones
                 // of one sender, would wait for each other.
                 if let Some(chunk) = before.take() {
-                    chunk.finish(&mut outcomes).await;
+                    chunk.finish(&self.0, &mut outcomes).await;
                 }
             }
             if !batch.is_empty() {
                 next.sent = self.send_batch(batch).await.map(Some);
             }
             if let Some(chunk) = before.replace(next) {
-                chunk.finish(&mut outcomes).await;
+                chunk.finish(&self.0, &mut outcomes).await;
             }
         }
         if let Some(chunk) = before {
-            chunk.finish(&mut outcomes).await;
+            chunk.finish(&self.0, &mut outcomes).await;
         }
         outcomes
     }
@@ -123,19 +146,21 @@ impl Sender {
         &self.0.topic
     }
 
-    async fn take(&self, message: Message) -> Result<(Confirms, OwnedSemaphorePermit)> {
-        let message = self.prepare(message)?;
-        let permit = self.permits(1).await?;
+    async fn take(&self, message: Message, span: &Span) -> Result<(Confirms, Slot)> {
+        let message = self.prepare(message, span)?;
+        let slot = self.slot(1).await?;
         let confirms = self.publish(&mut vec![message]).await?;
-        Ok((confirms, permit))
+        Ok((confirms, slot))
     }
 
     fn chunk(&self, messages: impl Iterator<Item = Message>) -> (Chunk, Vec<Message>) {
-        let mut chunk = Chunk { failed: Vec::new(), taken: 0, sent: Ok(None) };
+        let count = messages.size_hint().1.unwrap_or_default();
+        let span = observe::send(self.0.backend, self.0.topic.as_str(), count);
+        let mut chunk = Chunk { failed: Vec::new(), taken: 0, sent: Ok(None), span };
         let mut batch = Vec::new();
         for (place, message) in messages.enumerate() {
             chunk.taken += 1;
-            match self.prepare(message) {
+            match self.prepare(message, &chunk.span) {
                 Ok(message) => batch.push(message),
                 Err(error) => chunk.failed.push((place, error)),
             }
@@ -143,36 +168,36 @@ impl Sender {
         (chunk, batch)
     }
 
-    async fn send_batch(
-        &self,
-        mut batch: Vec<Message>,
-    ) -> Result<(Confirms, OwnedSemaphorePermit)> {
+    async fn send_batch(&self, mut batch: Vec<Message>) -> Result<(Confirms, Slot)> {
         let count = u32::try_from(batch.len()).expect("a chunk is at most a window");
-        let permit = self.permits(count).await?;
-        Ok((self.publish(&mut batch).await?, permit))
+        let slot = self.slot(count).await?;
+        Ok((self.publish(&mut batch).await?, slot))
     }
 
     /// Puts facts where they are missing and strips what is not the user's to set.
-    fn prepare(&self, mut message: Message) -> Result<Message> {
+    fn prepare(&self, mut message: Message, span: &Span) -> Result<Message> {
         message.headers.retain(|name: &HeaderName| !name.is_reserved());
         message.check(self.0.max_body).map_err(|error| self.told(error))?;
-        message.id.get_or_insert_with(MessageId::generate);
+        let id = message.id.get_or_insert_with(MessageId::generate);
+        observe::name(span, id);
+        observe::inject(span, &mut message);
         Ok(message)
     }
 
-    async fn permits(&self, count: u32) -> Result<OwnedSemaphorePermit> {
+    async fn slot(&self, count: u32) -> Result<Slot> {
         // The usual case costs no timer.
-        if let Ok(permit) = self.0.window.clone().try_acquire_many_owned(count) {
-            return Ok(permit);
+        match self.0.window.try_acquire_many(count) {
+            Ok(permit) => permit.forget(),
+            Err(_) => {
+                let wait = self.0.window.acquire_many(count);
+                match tokio::time::timeout(self.0.patience, wait).await {
+                    Ok(Ok(permit)) => permit.forget(),
+                    Ok(Err(_)) => return Err(self.told(Error::closed("sender"))),
+                    Err(_) => return Err(self.told(self.0.full())),
+                }
+            }
         }
-        let wait = self.0.window.clone().acquire_many_owned(count);
-        match tokio::time::timeout(self.0.patience, wait).await {
-            Ok(permit) => permit.map_err(|_| self.told(Error::closed("sender"))),
-            Err(_) => Err(self.told(Error::new(
-                ErrorKind::Backpressure,
-                format!("the window of {} unconfirmed messages stayed full", self.0.size),
-            ))),
-        }
+        Ok(Slot::new(self.0.clone(), count))
     }
 
     async fn publish(&self, batch: &mut Vec<Message>) -> Result<Confirms> {
@@ -190,6 +215,49 @@ impl Sender {
     }
 }
 
+impl Inner {
+    fn full(&self) -> Error {
+        let message = format!("the window of {} unconfirmed messages stayed full", self.size);
+        Error::new(ErrorKind::Backpressure, message)
+    }
+
+    /// Counts an outcome as its sender hears it, and rings where something begins.
+    fn heard(&self, outcome: &Result<Receipt>, took: Option<Duration>) {
+        self.meters.outcome(outcome, took);
+        let kind = match outcome {
+            Ok(_) => None,
+            Err(error) => match error.kind() {
+                ErrorKind::Backpressure => Some(AlarmKind::Blocked),
+                ErrorKind::Unroutable => Some(AlarmKind::Unrouted),
+                ErrorKind::Unauthenticated => Some(AlarmKind::CredentialsRefused),
+                // Of one message: says nothing of the others.
+                _ => return,
+            },
+        };
+        let now = kind.map_or(0, |kind| kind as u8 + 1);
+        // Looked at first: a store for each message would be paid by every thread.
+        if self.standing.load(Ordering::Relaxed) == now
+            || self.standing.swap(now, Ordering::Relaxed) == now
+        {
+            return;
+        }
+        if let (Some(kind), Err(error)) = (kind, outcome) {
+            tracing::warn!(
+                backend = self.backend, topic = %self.topic, %error, alarm = kind.as_str(),
+                "messages cannot be sent (said once, until one is confirmed)"
+            );
+            self.bell.ring(Alarm {
+                kind,
+                backend: self.backend,
+                topic: self.topic.clone(),
+                group: None,
+                message: "messages cannot be sent".to_owned(),
+                error: Some(error.clone()),
+            });
+        }
+    }
+}
+
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
@@ -197,65 +265,4 @@ impl fmt::Debug for Sender {
             .field("backend", &self.0.backend)
             .finish_non_exhaustive()
     }
-}
-
-/// Part of a `send_all`: what was refused here, and what is on its way.
-struct Chunk {
-    failed: Vec<(usize, Error)>,
-    taken: usize,
-    sent: Result<Option<(Confirms, OwnedSemaphorePermit)>>,
-}
-
-impl Chunk {
-    async fn finish(self, outcomes: &mut Vec<Result<Receipt>>) {
-        let mut failed = self.failed.into_iter().peekable();
-        let (mut confirmed, error) = match self.sent {
-            Ok(Some((confirms, _permit))) => (confirms.await.into_iter(), None),
-            Ok(None) => (Vec::new().into_iter(), None),
-            Err(error) => (Vec::new().into_iter(), Some(error)),
-        };
-        for place in 0..self.taken {
-            let outcome = match failed.next_if(|(at, _)| *at == place) {
-                Some((_, refused)) => Err(refused),
-                None => confirmed
-                    .next()
-                    .unwrap_or_else(|| Err(error.clone().unwrap_or_else(|| missing("send_all")))),
-            };
-            outcomes.push(outcome);
-        }
-    }
-}
-
-/// A message on its way: resolves to its receipt. Dropping it does not take the message back.
-#[derive(Debug)]
-#[must_use = "a receipt that nobody awaits is a message that may be lost unnoticed"]
-pub struct Pending(State);
-
-#[derive(Debug)]
-enum State {
-    Sent { confirms: Confirms, permit: Option<OwnedSemaphorePermit> },
-    Failed(Option<Error>),
-}
-
-impl Future for Pending {
-    type Output = Result<Receipt>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &mut self.0 {
-            State::Sent { confirms, permit } => Pin::new(confirms).poll(cx).map(|mut outcomes| {
-                permit.take();
-                outcomes.pop().unwrap_or_else(|| Err(missing("send")))
-            }),
-            State::Failed(error) => {
-                Poll::Ready(Err(error.take().unwrap_or_else(|| missing("send"))))
-            }
-        }
-    }
-}
-
-/// A backend gave fewer outcomes than messages, which its contract forbids.
-fn missing(operation: &'static str) -> Error {
-    Error::new(ErrorKind::Unexpected, "the backend gave no outcome for this message")
-        .with_operation(operation)
-        .with_outcome(Outcome::Unknown)
 }
