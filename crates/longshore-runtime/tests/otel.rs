@@ -1,7 +1,5 @@
 //! Spans as OpenTelemetry gets them: the run of a handler links to the publishing of its message.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 use std::sync::Arc;
 use std::time::Duration;
 
