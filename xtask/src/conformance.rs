@@ -83,14 +83,14 @@ fn on(chosen: &[Chosen], options: &Options) -> Result<Outcome> {
         for check in &options.check {
             command.args(["--check", check]);
         }
-        if let Some(url) = url {
-            command.args(["--url", url]);
+        if url.is_some() {
+            command.args(["--url", "-"]);
         }
         if let Some(mutants) = &options.mutants {
             command.args(["--mutants", mutants]);
         }
         let begun = Instant::now();
-        let (passed, count) = process::run(&mut command)?;
+        let (passed, count) = process::run_told(&mut command, url.as_deref().unwrap_or_default())?;
         outcome.took.push((backend.name, begun.elapsed().as_secs_f64()));
         outcome.count.add(count);
         if !passed {

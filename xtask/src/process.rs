@@ -67,11 +67,21 @@ pub(crate) fn cargo<A: AsRef<OsStr>>(arguments: impl IntoIterator<Item = A>) -> 
 
 /// Runs `command`, shows what it prints, counts its tests, and says whether it succeeded.
 pub(crate) fn run(command: &mut Command) -> Result<(bool, Count)> {
+    run_told(command, "")
+}
+
+/// The same with `input` to read: what cargo must not show with the command line of a program that
+/// fails.
+pub(crate) fn run_told(command: &mut Command, input: &str) -> Result<(bool, Count)> {
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {:?}", command.get_program()))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that ended already says why itself.
+        let _ = stdin.write_all(input.as_bytes());
+    }
     let (mut count, mut progress) = (Count::default(), Progress::default());
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).split(b'\n') {

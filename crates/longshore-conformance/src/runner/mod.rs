@@ -24,7 +24,8 @@ const BESIDE: usize = 4;
 /// command line is understood: a mistake in it starts no server.
 ///
 /// Own flags: `--json FILE` writes the report, `--check ID` (or its code; may be repeated) restricts
-/// checks and mutants, `--url URL` takes the broker there in place of one that is started,
+/// checks and mutants, `--url URL` takes the broker there in place of one that is started
+/// (`-`: the URL is read from the standard input),
 /// `--mutants all|server|none` says which mutants run, `--list` shows the checks (with `--json`:
 /// writes them). What else is given is understood as the built-in test harness would.
 #[must_use]
@@ -47,7 +48,11 @@ pub fn main<H: Harness>(open: impl FnOnce(Target) -> Result<H>) -> ExitCode {
     if flags.wish == Wish::List {
         return list(&flags);
     }
-    let harness: Arc<dyn Harness> = match open(flags.target.clone()) {
+    let target = match told(flags.target.clone(), std::io::stdin()) {
+        Ok(target) => target,
+        Err(error) => return fail(&format!("no URL could be read: {error}")),
+    };
+    let harness: Arc<dyn Harness> = match open(target) {
         Ok(harness) => Arc::new(harness),
         Err(error) => return fail(&format!("no broker to test: {error:?}")),
     };
@@ -57,6 +62,17 @@ pub fn main<H: Harness>(open: impl FnOnce(Target) -> Result<H>) -> ExitCode {
         return fail(&format!("the broker of `--url` cannot be used: {error:?}"));
     }
     run(&Suite::new(harness, &flags), &flags)
+}
+
+/// A URL that is `-` is read from `input`: it may hold a password, and a command line can be seen.
+fn told(target: Target, input: impl std::io::Read) -> std::io::Result<Target> {
+    match target {
+        Target::Given(url) if url == "-" => {
+            let url = std::io::read_to_string(input)?;
+            Ok(Target::Given(url.trim().to_owned()))
+        }
+        target => Ok(target),
+    }
 }
 
 /// One error in the place of one for each check.
@@ -124,4 +140,18 @@ fn refuse(why: &str) -> ExitCode {
 fn fail(why: &str) -> ExitCode {
     eprintln!("{why}");
     ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_can_be_kept_off_the_command_line() {
+        let told = |target, input: &str| told(target, input.as_bytes()).unwrap();
+        let given = |url: &str| Target::Given(url.to_owned());
+        assert_eq!(told(given("-"), "nats://user:secret@host\n"), given("nats://user:secret@host"));
+        assert_eq!(told(given("nats://host"), "other"), given("nats://host"));
+        assert_eq!(told(Target::Own, "other"), Target::Own);
+    }
 }

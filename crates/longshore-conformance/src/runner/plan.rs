@@ -107,13 +107,21 @@ impl Suite {
         let title = self.title(server, CONTROL.name);
         let (harness, judges, server) = (self.harness.clone(), judges.to_vec(), server.clone());
         let alone = judges.iter().any(|check| stops(&harness, check));
-        let trial = Trial::test(title, move || {
+        let trial = Trial::ignorable_test(title, move || {
+            let mut ran = false;
             for check in judges {
-                if let Verdict::Failed(seen) = server.execute(&harness, check, Some(&CONTROL)).0 {
-                    return Err(Failed::from(format!("{} fails: {seen}", check.id)));
+                match server.execute(&harness, check, Some(&CONTROL)).0 {
+                    Verdict::Failed(seen) => {
+                        return Err(Failed::from(format!("{} fails: {seen}", check.id)));
+                    }
+                    Verdict::Passed | Verdict::Negative(_) => ran = true,
+                    Verdict::NotApplicable(_) | Verdict::NotRun(_) => {}
                 }
             }
-            Ok(())
+            match ran {
+                true => Ok(Completion::Completed),
+                false => Ok(Completion::ignored_with("not run: none of its checks could be")),
+            }
         });
         (alone, trial.with_kind("mutant"))
     }
