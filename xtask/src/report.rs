@@ -164,7 +164,7 @@ mod tests {
         Mutant { name: name.to_owned(), caught_by, survived, not_run }
     }
 
-    pub(crate) fn report(backend: &str, mutants: Vec<Mutant>) -> Report {
+    fn report(backend: &str, mutants: Vec<Mutant>) -> Report {
         let check = |code: &str, status, reason: Option<&str>| Check {
             id: format!("id.{}", code.to_lowercase()),
             code: code.to_owned(),
