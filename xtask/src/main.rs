@@ -3,7 +3,9 @@
 mod backends;
 mod brokers;
 mod conformance;
+mod page;
 mod process;
+mod report;
 mod tests;
 
 use std::process::ExitCode;
@@ -23,6 +25,8 @@ enum Command {
     Test(tests::Options),
     /// Run the conformance suite.
     Conformance(conformance::Options),
+    /// Write the documentation page of the checks and of their results.
+    Docs(page::Options),
     /// Start, stop and list real brokers on this machine.
     Brokers(brokers::Arguments),
 }
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(options) => tests::run(&options),
         Command::Conformance(options) => conformance::run(&options),
+        Command::Docs(options) => page::run(&options),
         Command::Brokers(arguments) => brokers::run(arguments),
     };
     match outcome {

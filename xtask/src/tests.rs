@@ -1,33 +1,39 @@
 //! `cargo xtask test`: everything, in the order of its cost.
 
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
 
-use crate::backends;
-use crate::conformance;
+use crate::backends::{self, Chosen};
 use crate::process::{self, Count, cargo};
+use crate::{conformance, page};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Run the conformance suite on these backends only.
+    /// Run the server tests and the conformance suite on these backends only.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// Run the conformance suite on the broker there and start none. The scheme says of which
+    /// backend it is; without `--only`, only that one is run.
+    #[arg(long)]
+    url: Option<String>,
 }
 
 /// What was done, for the summary.
 #[derive(Debug, Default)]
 struct Summary {
     total: Count,
-    failed: Vec<&'static str>,
+    steps: Vec<(String, Duration)>,
+    failed: Vec<String>,
     not_run: Vec<String>,
+    conformance: String,
 }
 
 pub(crate) fn run(options: &Options) -> Result<bool> {
     // A misspelt backend shows at once, not after half an hour.
-    let backends = backends::for_tests(&options.only)?;
+    let chosen = backends::select(&options.only, options.url.as_deref())?;
     install()?;
     let mut summary = Summary::default();
 
@@ -43,17 +49,42 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let bare = ["test", "--locked", "-p", "longshore", "--no-default-features"];
     summary.tests("tests without any backend", cargo(bare).args(["--test", "no_backend"]))?;
 
-    heading("conformance");
-    let report = conformance::target()?.join("conformance.json");
-    let (passed, count) = conformance::count(&conformance::Options::of(&backends, report))?;
-    summary.count("conformance", passed, count);
+    summary.step("page of the checks", || Ok((page::current()?, Count::default())))?;
+    for it in &chosen {
+        server_tests(&mut summary, it)?;
+    }
+    let mut text = String::new();
+    summary.step("conformance", || {
+        let outcome = conformance::whole(&chosen)?;
+        text = outcome.summary();
+        Ok((outcome.passed(), outcome.count))
+    })?;
+    summary.conformance = text;
+    let option = if options.only.is_empty() { "--url" } else { "--only" };
     for backend in backends::ALL {
-        if !backends.iter().any(|chosen| chosen.name == backend.name) {
-            let why = backend.pending.unwrap_or("left out by --only");
-            summary.not_run.push(format!("conformance on {}: {why}", backend.name));
+        if !chosen.iter().any(|chosen| chosen.backend == backend) {
+            let what = if backend.rows.is_empty() { "" } else { "server tests and " };
+            let name = backend.name;
+            summary.not_run.push(format!("{what}conformance on {name}: left out by {option}"));
         }
     }
     Ok(summary.close())
+}
+
+/// Those that kill servers, on each row of the testbed.
+fn server_tests(summary: &mut Summary, Chosen { backend, url }: &Chosen) -> Result<()> {
+    for row in backend.rows {
+        let name = format!("server tests on {row}");
+        if url.is_some() {
+            let why = "they start servers of their own, and --url gives one";
+            summary.not_run.push(format!("{name}: {why}"));
+            continue;
+        }
+        let variable = format!("LONGSHORE_{}", backend.name.to_uppercase());
+        let arguments = ["test", "--locked", "-p", backend.package, "--test", "it"];
+        summary.tests(&name, cargo(arguments).env(variable, row))?;
+    }
+    Ok(())
 }
 
 /// Installs what the tests need and a bare toolchain may lack.
@@ -88,41 +119,40 @@ fn heading(text: &str) {
 }
 
 impl Summary {
-    /// A step that passes or fails as a whole.
-    fn check(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
-        let (passed, _) = self.timed(name, command)?;
-        let count = Count { passed: passed.into(), failed: (!passed).into(), not_run: 0 };
-        self.count(name, passed, count);
-        Ok(())
+    /// A command that passes or fails as a whole.
+    fn check(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        self.step(name, || {
+            let (passed, _) = process::run(command)?;
+            Ok((passed, Count { passed: passed.into(), ..Count::default() }))
+        })
     }
 
-    /// A step that counts tests.
-    fn tests(&mut self, name: &'static str, command: &mut Command) -> Result<()> {
-        let (passed, count) = self.timed(name, command.arg("--no-fail-fast"))?;
-        self.count(name, passed, count);
-        Ok(())
+    /// A command that counts tests.
+    fn tests(&mut self, name: &str, command: &mut Command) -> Result<()> {
+        self.step(name, || process::run(command.arg("--no-fail-fast")))
     }
 
-    fn timed(&mut self, name: &str, command: &mut Command) -> Result<(bool, Count)> {
+    fn step(&mut self, name: &str, run: impl FnOnce() -> Result<(bool, Count)>) -> Result<()> {
         heading(name);
         let begun = Instant::now();
-        let outcome = process::run(command);
-        println!("   {name}: {:.0} s", begun.elapsed().as_secs_f64());
-        outcome
-    }
-
-    fn count(&mut self, name: &'static str, passed: bool, mut count: Count) {
+        let (passed, mut count) = run()?;
+        self.steps.push((name.to_owned(), begun.elapsed()));
         if !passed {
-            self.failed.push(name);
+            self.failed.push(name.to_owned());
             // One that does not even build has failed too.
             count.failed = count.failed.max(1);
         }
         self.total.add(count);
+        Ok(())
     }
 
     /// Prints the outcome, the line that counts last.
     fn close(self) -> bool {
         heading("summary");
+        for (name, took) in &self.steps {
+            println!("{:>6.0} s  {name}", took.as_secs_f64());
+        }
+        println!("\n{}\n", self.conformance);
         for name in &self.failed {
             println!("failed: {name}");
         }

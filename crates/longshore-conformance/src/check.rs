@@ -28,12 +28,32 @@ pub struct Check {
 
 /// The codes of the checks that stop the server, which no other check would survive.
 const ALONE: [&str; 4] = ["P1", "R7", "T3", "K1"];
+/// The code of the check that needs a user, so as to get its password wrong.
+const CREDENTIALS: &str = "K6";
+/// The codes of the checks that have no meaning without a server process that has users.
+const SERVER: [&str; 2] = ["K1", CREDENTIALS];
 
 impl Check {
-    /// Whether no other check may run beside it on a server of their own.
+    /// Whether no other check may run beside it on the same server.
     #[must_use]
     pub fn runs_alone(&self) -> bool {
         ALONE.contains(&self.code)
+    }
+
+    /// Whether a broker inside the process cannot run it: it has no server to restart, and no user.
+    #[must_use]
+    pub fn needs_server(&self) -> bool {
+        SERVER.contains(&self.code)
+    }
+
+    /// Why it is not run on a server that somebody else started; `None`: it is.
+    pub(crate) fn spares_given(&self) -> Option<&'static str> {
+        if self.runs_alone() {
+            return Some("it stops the server, and a server that was given by URL is not stopped");
+        }
+        let users = "it needs a password that is wrong for certain, and a server that was given by \
+                     URL may let anybody in";
+        (self.code == CREDENTIALS).then_some(users)
     }
 }
 

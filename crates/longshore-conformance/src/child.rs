@@ -27,8 +27,8 @@ pub(crate) struct Errand {
     pub(crate) check: String,
     /// Where it dies.
     pub(crate) step: String,
-    /// The server.
-    pub(crate) server: String,
+    /// The URL of the server.
+    pub(crate) url: String,
     /// What it reads.
     pub(crate) topic: String,
     /// As whose member.
@@ -51,11 +51,11 @@ pub(crate) enum End {
 impl Errand {
     /// Reads the command line of a child, without its first word.
     pub(crate) fn parse(words: &[String]) -> Option<Self> {
-        let [check, step, server, topic, group, ledger] = words else { return None };
+        let [check, step, url, topic, group, ledger] = words else { return None };
         Some(Self {
             check: check.clone(),
             step: step.clone(),
-            server: server.clone(),
+            url: url.clone(),
             topic: topic.clone(),
             group: group.clone(),
             ledger: ledger.into(),
@@ -64,9 +64,9 @@ impl Errand {
 
     /// Starts this executable again and waits for its end, which comes by itself.
     pub(crate) fn send(&self) -> std::io::Result<End> {
-        let Self { check, step, server, topic, group, ledger } = self;
+        let Self { check, step, url, topic, group, ledger } = self;
         let output = Command::new(std::env::current_exe()?)
-            .args([FLAG, check, step, server, topic, group])
+            .args([FLAG, check, step, url, topic, group])
             .arg(ledger)
             .output()?;
         let text = std::fs::read_to_string(ledger).unwrap_or_default();
@@ -100,10 +100,13 @@ impl Errand {
     }
 
     async fn work(self, harness: &dyn Harness) -> Result<()> {
+        // The harness was opened on one URL, so it has one server.
+        let servers = harness.servers();
+        let server = servers.first().ok_or_else(|| Error::config("the harness has no server"))?;
         let probe = Arc::new(Dies { step: self.step, ledger: self.ledger.clone() });
         let instance = InstanceId::generate();
         let setup = Setup { instance, probe, clock: Arc::new(SystemClock) };
-        let broker = harness.connect(&self.server, setup.clone()).await?;
+        let broker = harness.connect(server, setup.clone()).await?;
         let policy = quick(&broker.info().capabilities).build()?;
         let client = Client::new(broker, setup);
         let (ledger, buries) = (self.ledger, self.check == "D6");
@@ -151,7 +154,7 @@ mod tests {
     #[test]
     fn a_child_is_told_everything_or_nothing() {
         let words: Vec<_> =
-            ["D6", "dead_letter.copied", "one", "t", "g", "/tmp/x"].map(str::to_owned).into();
+            ["D6", "dead_letter.copied", "x://h", "t", "g", "/tmp/x"].map(str::to_owned).into();
         let errand = Errand::parse(&words).unwrap();
         assert_eq!((&*errand.check, &*errand.step), ("D6", "dead_letter.copied"));
         assert_eq!(errand.ledger, PathBuf::from("/tmp/x"));

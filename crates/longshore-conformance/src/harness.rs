@@ -39,10 +39,11 @@ pub trait Harness: Debug + Send + Sync + 'static {
         false
     }
 
-    /// Whether the mutants run too. They prove the suite and not the backend, and what they break
-    /// is found by waiting in vain: the default is to run them where time is virtual.
-    fn mutants(&self) -> bool {
-        self.virtual_clock()
+    /// Which mutants run too, unless `--mutants` says otherwise. They prove the suite and not the
+    /// backend, and what they break is found by waiting in vain. So the default is to run all of
+    /// them where time is virtual, and on a real server those that need one.
+    fn mutants(&self) -> Mutants {
+        if self.virtual_clock() { Mutants::All } else { Mutants::Server }
     }
 
     /// Why the check with this code of the catalogue has no meaning here: a backend without a server
@@ -109,6 +110,28 @@ pub trait Harness: Debug + Send + Sync + 'static {
         let _ = (broker, message);
         None
     }
+}
+
+/// The broker that a harness is opened on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Brokers of the harness's own: it starts them, and ends them with itself.
+    Own,
+    /// The one at this URL, which somebody else started: [`Harness::servers`] has one name, and the
+    /// server is not stopped. A child of the suite gets the URL of its parent's server so.
+    Given(String),
+}
+
+/// Which mutants are run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutants {
+    /// Every one, by every check that must catch it.
+    All,
+    /// Those of the checks that a broker inside the process cannot run
+    /// ([`Check::needs_server`](crate::Check::needs_server)), by these checks, on the first server.
+    Server,
+    /// None.
+    None,
 }
 
 /// As whom a URL reaches the server.

@@ -9,7 +9,7 @@
 //! harness = false
 //! ```
 //!
-//! whose `main` is [`main`]. Each check is then a test, and so is each mutant: a broker that is
+//! whose `main` is [`main`], with a way to open the harness on a [`Target`]. Each check is then a test, and so is each mutant: a broker that is
 //! broken on purpose, which the checks that it names must fail.
 //!
 //! A check that kills a process inside a move starts this same program again, with `--child`.
@@ -36,7 +36,7 @@ pub use bench::{Bench, LEASE, PATIENCE, STEP, WINDOW};
 pub use check::{Check, Need, Outcome, Stop, Tier};
 pub use checks::all as checks;
 pub use control::Control;
-pub use harness::{Access, Act, Foreign, Harness};
+pub use harness::{Access, Act, Foreign, Harness, Mutants, Target};
 pub use ledger::{Delivered, Ended, How, Ledger, Outcome as Ending, Ran, Records, Settled};
 pub use member::{Handled, Member, Raw};
 pub use mutants::{Mutant, all as mutants};

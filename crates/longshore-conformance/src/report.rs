@@ -8,6 +8,7 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::check::Check;
+use crate::mutants;
 
 /// What came of one backend and server.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -83,6 +84,9 @@ pub struct MutantEntry {
     /// The checks that should have, and did not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub survived: Vec<&'static str>,
+    /// The checks that could not be run on it here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_run: Vec<&'static str>,
 }
 
 impl MutantEntry {
@@ -170,7 +174,10 @@ pub(crate) fn table(reports: &[Report]) -> String {
         let caught = report.mutants.iter().filter(|mutant| mutant.is_caught()).count();
         let numbers = Status::ALL.iter().map(|status| report.count(*status).to_string());
         let names = [report.backend.clone(), report.server.clone()].into_iter();
-        let mutants = format!("{caught} of {}", report.mutants.len());
+        let mutants = match report.mutants.len() {
+            0 => "none was run".to_owned(),
+            all => format!("{caught} of {all}"),
+        };
         counts.add_row(names.chain(numbers).chain([mutants]));
     }
     out.push_str(&format!("\n{counts}"));
@@ -188,18 +195,44 @@ pub(crate) fn listing(checks: &[&Check]) -> String {
     table.to_string()
 }
 
+/// A check as the listing for programs has it.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Listed {
+    id: &'static str,
+    code: &'static str,
+    tier: &'static str,
+    asserts: &'static str,
+    mutants: Vec<&'static str>,
+}
+
+/// The checks, for programs.
+#[must_use]
+pub(crate) fn entries(checks: &[&Check]) -> Vec<Listed> {
+    let listed = |check: &&Check| Listed {
+        id: check.id,
+        code: check.code,
+        tier: check.tier.as_str(),
+        asserts: check.summary,
+        mutants: mutants::all()
+            .filter(|mutant| mutant.caught_by.contains(&check.id))
+            .map(|mutant| mutant.name)
+            .collect(),
+    };
+    checks.iter().map(listed).collect()
+}
+
 fn plain() -> Table {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN);
     table
 }
 
-/// Writes the reports as JSON, whole or not at all: a reader never sees half a report.
+/// Writes a report as JSON, whole or not at all: a reader never sees half of it.
 ///
 /// # Errors
 /// Whatever the file system says.
-pub(crate) fn write_json(path: &Path, reports: &[Report]) -> io::Result<()> {
-    let mut text = serde_json::to_vec_pretty(reports)?;
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value)?;
     text.push(b'\n');
     let mut partial = path.as_os_str().to_owned();
     partial.push(format!(".{}.partial", std::process::id()));
@@ -228,6 +261,7 @@ mod tests {
             name: "lossy",
             caught_by: vec![all[0].id],
             survived: Vec::new(),
+            not_run: vec![all[1].id],
         });
         report
     }
@@ -244,6 +278,17 @@ mod tests {
         assert_eq!(json[0]["checks"][0]["tier"], "core");
         assert_eq!(json[0]["mutants"][0]["caught_by"][0], json[0]["checks"][0]["id"]);
         assert!(json[0]["mutants"][0].get("survived").is_none());
+        assert_eq!(json[0]["mutants"][0]["not_run"][0], json[0]["checks"][1]["id"]);
+    }
+
+    #[test]
+    fn the_listing_names_the_mutants_of_each_check() {
+        let all: Vec<_> = checks::all().collect();
+        let json = serde_json::to_value(entries(&all)).unwrap();
+        assert_eq!(json.as_array().unwrap().len(), all.len());
+        assert_eq!(json[0]["code"], all[0].code);
+        assert_eq!(json[0]["asserts"], all[0].summary);
+        assert!(!json[0]["mutants"].as_array().unwrap().is_empty());
     }
 
     #[test]
@@ -263,6 +308,6 @@ mod tests {
             serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(read[0]["backend"], "memory");
         std::fs::remove_file(&path).unwrap();
-        assert!(write_json(Path::new("/nonexistent/report.json"), &[]).is_err());
+        assert!(write_json(Path::new("/nonexistent/report.json"), &[report()]).is_err());
     }
 }

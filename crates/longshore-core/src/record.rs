@@ -54,7 +54,8 @@ pub struct Record {
     #[serde(default, skip_serializing_if = "Option::is_none", with = "text::time")]
     pub published_at: Option<SystemTime>,
     /// Not to be handled before, where the place it waits in keeps no time of its own.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "text::time")]
+    /// Written in milliseconds, rounded up: cut off, it would let a retry come early.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "text::time_at_least")]
     pub not_before: Option<SystemTime>,
     /// The position of the message as published, once it is known to be a copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -183,6 +184,21 @@ mod tests {
             delay_ms: Some(10),
             error_type: error_type.into(),
             instance: "i".into(),
+        }
+    }
+
+    #[test]
+    fn a_time_not_to_be_handled_before_is_never_cut_short() {
+        let at = |nanos| Some(UNIX_EPOCH + Duration::from_nanos(nanos));
+        for (nanos, written) in [(5_000_000, 5), (5_000_001, 6), (5_999_999, 6)] {
+            let record = Record { not_before: at(nanos), ..Record::default() };
+            let text = serde_json::to_string(&record).unwrap();
+            let read: Record = serde_json::from_str(&text).unwrap();
+            assert_eq!(
+                read.not_before,
+                Some(UNIX_EPOCH + Duration::from_millis(written)),
+                "{text}"
+            );
         }
     }
 

@@ -69,6 +69,24 @@ pub(crate) mod time {
     }
 }
 
+/// The same for a time that must not be written as an earlier one.
+pub(crate) mod time_at_least {
+    use super::{Duration, SystemTime, time};
+    use serde::Serializer;
+
+    pub(crate) use super::time::deserialize;
+
+    /// What the next millisecond lacks at most.
+    const REST: Duration = Duration::from_nanos(999_999);
+
+    pub(crate) fn serialize<S: Serializer>(
+        at: &Option<SystemTime>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        time::serialize(&at.map(|at| at.checked_add(REST).unwrap_or(at)), serializer)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

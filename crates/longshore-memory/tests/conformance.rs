@@ -5,19 +5,24 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use longshore_conformance::{Access, Foreign, Harness};
+use longshore_conformance::{Access, Foreign, Harness, Target};
 use longshore_core::{Broker, Error, ErrorKind, InstanceId, Result, Setup};
 use longshore_memory::{Memory, connect};
 
 const URL: &str = "memory://conformance";
 
 fn main() -> ExitCode {
-    longshore_conformance::main(MemoryHarness)
+    longshore_conformance::main(|target| {
+        Ok(MemoryHarness(match target {
+            Target::Own => URL.to_owned(),
+            Target::Given(url) => url,
+        }))
+    })
 }
 
 /// One named broker, which all clients of this process share.
 #[derive(Debug)]
-struct MemoryHarness;
+struct MemoryHarness(String);
 
 #[async_trait::async_trait]
 impl Harness for MemoryHarness {
@@ -26,7 +31,7 @@ impl Harness for MemoryHarness {
     }
 
     async fn connect(&self, _: &str, setup: Setup) -> Result<Arc<dyn Broker>> {
-        Ok(Arc::new(connect(URL, setup).await?))
+        Ok(Arc::new(connect(&self.0, setup).await?))
     }
 
     fn not_applicable(&self, code: &str) -> Option<&'static str> {
@@ -38,7 +43,7 @@ impl Harness for MemoryHarness {
     }
 
     fn url(&self, _: &str, access: Access) -> Option<String> {
-        (access == Access::Full).then(|| URL.to_owned())
+        (access == Access::Full).then(|| self.0.clone())
     }
 
     fn open(

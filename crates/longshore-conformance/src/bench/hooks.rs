@@ -76,7 +76,7 @@ impl Bench {
     /// Runs a check's move in a process of its own, which dies at `step`.
     ///
     /// # Errors
-    /// [`Stop::Failed`] where it cannot be started.
+    /// [`Stop::NotRun`] where the harness gives no URL, [`Stop::Failed`] where it cannot be started.
     pub(crate) async fn child(
         &self,
         code: &str,
@@ -84,11 +84,14 @@ impl Bench {
         topic: &TopicName,
         group: &GroupName,
     ) -> Outcome<End> {
+        let Some(url) = self.harness.url(&self.server, Access::Full) else {
+            return Err(missing("give the URL of its server"));
+        };
         let ledger = std::env::temp_dir().join(format!("{topic}.ledger"));
         let errand = Errand {
             check: code.to_owned(),
             step: step.to_owned(),
-            server: self.server.clone(),
+            url,
             topic: topic.to_string(),
             group: group.to_string(),
             ledger,

@@ -3,12 +3,21 @@ use std::path::PathBuf;
 
 use crate::check::Check;
 use crate::checks;
+use crate::harness::{Mutants, Target};
+
+/// How many checks are proposed for a name that none has.
+const PROPOSED: usize = 5;
+/// From how much alike a name is proposed: one or two letters wrong of a check's words.
+const ALIKE: f64 = 0.85;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub(super) struct Flags {
     pub(super) wish: Wish,
     pub(super) json: Option<PathBuf>,
+    pub(super) target: Target,
+    /// Where not as the harness says.
+    pub(super) mutants: Option<Mutants>,
     /// The checks that were asked for; all, where none was.
     pub(super) checks: Vec<&'static Check>,
     /// For the test harness; the first is the program's name.
@@ -26,6 +35,7 @@ impl Flags {
     pub(super) fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut arguments = arguments.into_iter();
         let (mut json, mut wanted, mut list) = (None, Vec::new(), false);
+        let (mut target, mut mutants) = (Target::Own, None);
         let mut rest = vec![OsString::from("conformance")];
         while let Some(argument) = arguments.next() {
             let (flag, value) = match argument.split_once('=') {
@@ -39,6 +49,8 @@ impl Flags {
             match flag {
                 "--json" => json = Some(PathBuf::from(value("a file")?)),
                 "--check" => wanted.push(value("the id or the code of a check")?),
+                "--url" => target = Target::Given(value("the URL of a broker")?),
+                "--mutants" => mutants = Some(which(&value("`all`, `server` or `none`")?)?),
                 "--list" => list = true,
                 _ => rest.push(argument.into()),
             }
@@ -49,7 +61,16 @@ impl Flags {
             rest.push("--list".into());
         }
         let wish = if list && !for_a_tool { Wish::List } else { Wish::Run };
-        Ok(Self { wish, json, checks: select(&wanted)?, rest })
+        Ok(Self { wish, json, target, mutants, checks: select(&wanted)?, rest })
+    }
+}
+
+fn which(mutants: &str) -> Result<Mutants, String> {
+    match mutants {
+        "all" => Ok(Mutants::All),
+        "server" => Ok(Mutants::Server),
+        "none" => Ok(Mutants::None),
+        _ => Err(format!("--mutants takes `all`, `server` or `none`, not `{mutants}`")),
     }
 }
 
@@ -57,13 +78,39 @@ fn select(wanted: &[String]) -> Result<Vec<&'static Check>, String> {
     let named = |check: &Check, name: &String| check.id == name || check.code == name;
     for name in wanted {
         if !checks::all().any(|check| named(check, name)) {
-            let known: Vec<_> =
-                checks::all().map(|check| format!("{} ({})", check.id, check.code)).collect();
-            return Err(format!("no check is called `{name}`; known: {}", known.join(", ")));
+            return Err(match near(name) {
+                near if near.is_empty() => {
+                    format!("no check is called `{name}`, nor alike; `--list` shows them all")
+                }
+                near => format!("no check is called `{name}`; near it: {}", near.join(", ")),
+            });
         }
     }
     let chosen = |check: &&Check| wanted.is_empty() || wanted.iter().any(|name| named(check, name));
     Ok(checks::all().filter(chosen).collect())
+}
+
+/// The checks whose id or code is most like `name`, the nearest first.
+fn near(name: &str) -> Vec<String> {
+    let name = name.to_lowercase();
+    let alike = |check: &Check| {
+        let what = check.id.split_once('.').map_or(check.id, |(_, what)| what);
+        let words = [check.id, what].into_iter().chain(check.id.split(['.', '_']));
+        let alike = words.map(|word| strsim::jaro_winkler(&name, word)).fold(0.0, f64::max);
+        // A code is too short to be compared letter by letter: it is meant, or its letter is.
+        let code = check.code.to_lowercase();
+        let letter = |text: &str| text.trim_end_matches(|it: char| it.is_ascii_digit()).to_owned();
+        match () {
+            () if code == name => 2.0,
+            () if letter(&code) == letter(&name) && letter(&name) != name => 1.0,
+            () => alike,
+        }
+    };
+    let mut near: Vec<_> = checks::all().map(|check| (alike(check), check)).collect();
+    near.retain(|(alike, _)| *alike >= ALIKE);
+    near.sort_by(|(a, _), (b, _)| b.total_cmp(a));
+    let shown = |(_, check): (f64, &Check)| format!("{} ({})", check.id, check.code);
+    near.into_iter().take(PROPOSED).map(shown).collect()
 }
 
 #[cfg(test)]
@@ -94,8 +141,33 @@ mod tests {
     fn what_is_missing_or_unknown_is_said() {
         assert!(parse("--json").unwrap_err().contains("needs a file"));
         assert!(parse("--check=").unwrap_err().contains("needs the id"));
-        let wrong = parse("--check R99").unwrap_err();
-        assert!(wrong.contains("R99") && wrong.contains("retry.never_early"), "{wrong}");
+        assert!(parse("--mutants some").unwrap_err().contains("not `some`"));
+        assert!(parse("--url").unwrap_err().contains("needs the URL"));
+    }
+
+    #[test]
+    fn a_name_that_no_check_has_brings_the_nearest() {
+        for (name, first) in [
+            ("retry.never_erly", "retry.never_early (R4)"),
+            ("never_early", "retry.never_early (R4)"),
+            ("r4", "retry.never_early (R4)"),
+            ("ack_is_durabel", "settle.ack_is_durable (A1)"),
+        ] {
+            let wrong = parse(&format!("--check {name}")).unwrap_err();
+            assert!(wrong.ends_with(first) || wrong.contains(&format!("near it: {first}, ")));
+            assert!(wrong.contains(name), "{wrong}");
+        }
+        let letter = parse("--check K99").unwrap_err();
+        assert!(letter.contains("(K1)") && letter.contains("(K6)"), "{letter}");
+        assert!(parse("--check xyzzy").unwrap_err().contains("--list"));
+    }
+
+    #[test]
+    fn the_broker_and_the_mutants_can_be_named() {
+        let flags = parse("--url nats://host --mutants none").unwrap();
+        assert_eq!(flags.target, Target::Given("nats://host".to_owned()));
+        assert_eq!(flags.mutants, Some(Mutants::None));
+        assert_eq!((parse("").unwrap().target, parse("").unwrap().mutants), (Target::Own, None));
     }
 
     #[test]

@@ -2,222 +2,156 @@
 
 mod execute;
 mod flags;
+mod plan;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError};
 
-use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use libtest_mimic::Arguments;
+use longshore_core::{Result, Setup};
 
-use self::execute::Verdict;
 use self::flags::{Flags, Wish};
-use crate::check::Check;
+use self::plan::Suite;
 use crate::child::{self, Errand};
-use crate::harness::Harness;
-use crate::mutants::{self, CONTROL, Mutant};
-use crate::report::{self, CheckEntry, MutantEntry, Report, Status};
+use crate::harness::{Harness, Target};
+use crate::report::{self, Report};
 
-/// The `main` of a backend's conformance test (`harness = false`).
+/// How many checks run beside each other for each processor, where time is real: most of a check is
+/// waiting. What they may be late by is measured in the same run, so load does not fail them.
+const BESIDE: usize = 4;
+
+/// The `main` of a backend's conformance test (`harness = false`). `open` makes the harness, once the
+/// command line is understood: a mistake in it starts no server.
 ///
 /// Own flags: `--json FILE` writes the report, `--check ID` (or its code; may be repeated) restricts
-/// checks and mutants, `--list` shows the checks. What else is given is understood as the built-in
-/// test harness would.
+/// checks and mutants, `--url URL` takes the broker there in place of one that is started
+/// (`-`: the URL is read from the standard input),
+/// `--mutants all|server|none` says which mutants run, `--list` shows the checks (with `--json`:
+/// writes them). What else is given is understood as the built-in test harness would.
 #[must_use]
-pub fn main(harness: impl Harness) -> ExitCode {
+pub fn main<H: Harness>(open: impl FnOnce(Target) -> Result<H>) -> ExitCode {
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     if let Some((child::FLAG, words)) = arguments.split_first().map(|(flag, rest)| (&**flag, rest))
     {
         let Some(errand) = Errand::parse(words) else {
-            eprintln!("a child is told a check, a step, a server, a topic, a group and a ledger");
-            return ExitCode::from(2);
+            return refuse("a child is told a check, a step, a URL, a topic, a group and a ledger");
         };
-        return errand.run(&harness);
+        return match open(Target::Given(errand.url.clone())) {
+            Ok(harness) => errand.run(&harness),
+            Err(error) => fail(&format!("{error:?}")),
+        };
     }
     let flags = match Flags::parse(arguments) {
         Ok(flags) => flags,
-        Err(wrong) => {
-            eprintln!("{wrong}");
-            return ExitCode::from(2);
-        }
+        Err(wrong) => return refuse(&wrong),
     };
-    match flags.wish {
-        Wish::List => {
-            println!("{}", report::listing(&flags.checks));
-            ExitCode::SUCCESS
+    if flags.wish == Wish::List {
+        return list(&flags);
+    }
+    let target = match told(flags.target.clone(), std::io::stdin()) {
+        Ok(target) => target,
+        Err(error) => return fail(&format!("no URL could be read: {error}")),
+    };
+    let harness: Arc<dyn Harness> = match open(target) {
+        Ok(harness) => Arc::new(harness),
+        Err(error) => return fail(&format!("no broker to test: {error:?}")),
+    };
+    if let Target::Given(_) = flags.target
+        && let Err(error) = reach(&*harness)
+    {
+        return fail(&format!("the broker of `--url` cannot be used: {error:?}"));
+    }
+    run(&Suite::new(harness, &flags), &flags)
+}
+
+/// A URL that is `-` is read from `input`: it may hold a password, and a command line can be seen.
+fn told(target: Target, input: impl std::io::Read) -> std::io::Result<Target> {
+    match target {
+        Target::Given(url) if url == "-" => {
+            let url = std::io::read_to_string(input)?;
+            Ok(Target::Given(url.trim().to_owned()))
         }
-        Wish::Run => Suite::new(Arc::new(harness), &flags).run(&flags),
+        target => Ok(target),
     }
 }
 
-/// Checks that stop the server run alone; all others beside each other.
-static SERVER: RwLock<()> = RwLock::new(());
-
-fn execute(
-    harness: &Arc<dyn Harness>,
-    server: &str,
-    check: &'static Check,
-    mutant: Option<&'static Mutant>,
-) -> (Verdict, Option<String>) {
-    // A broker that lives on virtual time lives in this process, and nobody stops it.
-    if check.runs_alone() && !harness.virtual_clock() {
-        let _alone = SERVER.write().unwrap_or_else(PoisonError::into_inner);
-        return execute::execute(harness, server, check, mutant);
-    }
-    let _beside = SERVER.read().unwrap_or_else(PoisonError::into_inner);
-    execute::execute(harness, server, check, mutant)
+/// One error in the place of one for each check.
+fn reach(harness: &dyn Harness) -> Result<()> {
+    let broken = |error: std::io::Error| {
+        longshore_core::Error::new(longshore_core::ErrorKind::Unexpected, "no runtime")
+            .with_source(error)
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = runtime.enable_all().build().map_err(broken)?;
+    runtime.block_on(async {
+        for server in harness.servers() {
+            harness.connect(&server, Setup::default()).await?.close().await?;
+        }
+        Ok(())
+    })
 }
 
-struct Suite {
-    harness: Arc<dyn Harness>,
-    checks: Vec<&'static Check>,
-    mutants: Vec<&'static Mutant>,
-    reports: Arc<Mutex<Vec<Report>>>,
-}
-
-impl Suite {
-    fn new(harness: Arc<dyn Harness>, flags: &Flags) -> Self {
-        let checks = flags.checks.clone();
-        let wanted = |mutant: &&Mutant| {
-            mutant.caught_by.iter().any(|id| checks.iter().any(|check| check.id == *id))
-        };
-        let mutants =
-            if harness.mutants() { mutants::all().filter(wanted).collect() } else { Vec::new() };
-        let servers = harness.servers();
-        let several = servers.len() > 1;
-        let reports = servers
-            .into_iter()
-            .map(|server| Report::new(harness.name(), several.then_some(server), &checks))
-            .collect();
-        Self { harness, checks, mutants, reports: Arc::new(Mutex::new(reports)) }
-    }
-
-    fn run(self, flags: &Flags) -> ExitCode {
-        let arguments = Arguments::from_iter(&flags.rest);
-        let conclusion = libtest_mimic::run(&arguments, self.trials());
-        if arguments.list {
-            return conclusion.exit_code();
-        }
-        let reports = self.reports.lock().unwrap_or_else(PoisonError::into_inner);
-        let nothing = reports.iter().all(Report::is_empty);
-        if !nothing {
-            println!("{}", report::table(&reports));
-        }
-        if let Some(path) = &flags.json
-            && let Err(error) = report::write_json(path, &reports)
-        {
-            eprintln!("the report could not be written to {}: {error}", path.display());
-            return ExitCode::FAILURE;
-        }
-        // A filter that names another binary's test may match nothing here; without one, a suite that
-        // runs nothing is not green.
-        let filtered =
-            arguments.filter.is_some() || !arguments.skip.is_empty() || arguments.ignored;
-        if nothing && !filtered {
-            eprintln!("nothing was run");
-            return ExitCode::FAILURE;
-        }
-        conclusion.exit_code()
-    }
-
-    fn trials(&self) -> Vec<Trial> {
-        let servers = self.harness.servers();
-        let mut trials = Vec::new();
-        for (index, server) in servers.iter().enumerate() {
-            let name = |name: &str| {
-                if servers.len() > 1 { format!("{server}::{name}") } else { name.to_owned() }
-            };
-            for check in &self.checks {
-                trials.push(self.check(index, server.clone(), name(check.id), check));
-            }
-            if !self.mutants.is_empty() {
-                trials.push(self.control(server.clone(), name(CONTROL.name)));
-            }
-            for mutant in &self.mutants {
-                let title = name(mutant.name);
-                trials.push(self.mutant(index, server.clone(), title, mutant));
-            }
-        }
-        trials
-    }
-
-    fn check(&self, index: usize, server: String, name: String, check: &'static Check) -> Trial {
-        let (harness, reports) = (self.harness.clone(), self.reports.clone());
-        Trial::ignorable_test(name, move || {
-            let (verdict, version) = execute(&harness, &server, check, None);
-            let (status, reason, completion) = judge(verdict);
-            let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
-            reports[index].record(version, CheckEntry::new(check, status, reason));
-            completion
-        })
-        .with_kind(check.code)
-    }
-
-    /// What the mutants are made with must change nothing by itself.
-    fn control(&self, server: String, name: String) -> Trial {
-        let (harness, checks) = (self.harness.clone(), self.checks.clone());
-        Trial::test(name, move || {
-            for check in checks {
-                if let Verdict::Failed(seen) = execute(&harness, &server, check, Some(&CONTROL)).0 {
-                    return Err(Failed::from(format!("{} fails: {seen}", check.id)));
-                }
-            }
-            Ok(())
-        })
-        .with_kind("mutant")
-    }
-
-    fn mutant(&self, index: usize, server: String, name: String, mutant: &'static Mutant) -> Trial {
-        let (harness, reports) = (self.harness.clone(), self.reports.clone());
-        let judges: Vec<_> = self
-            .checks
-            .iter()
-            .copied()
-            .filter(|check| mutant.caught_by.contains(&check.id))
-            .collect();
-        Trial::ignorable_test(name, move || {
-            let (mut caught_by, mut survived, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
-            for check in judges {
-                match execute(&harness, &server, check, Some(mutant)).0 {
-                    Verdict::Failed(_) => caught_by.push(check.id),
-                    Verdict::Passed => survived.push(check.id),
-                    Verdict::Negative(reason)
-                    | Verdict::NotApplicable(reason)
-                    | Verdict::NotRun(reason) => unknown.push(format!("{}: {reason}", check.id)),
-                }
-            }
-            let entry = MutantEntry { name: mutant.name, caught_by, survived: survived.clone() };
-            let caught = entry.is_caught();
-            let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
-            reports[index].mutants.push(entry);
-            if caught {
-                Ok(Completion::Completed)
-            } else if survived.is_empty() {
-                Ok(Completion::ignored_with(format!("not run: {}", unknown.join("; "))))
-            } else {
-                Err(Failed::from(format!("it survives {}", survived.join(", "))))
-            }
-        })
-        .with_kind("mutant")
+fn list(flags: &Flags) -> ExitCode {
+    let Some(path) = &flags.json else {
+        println!("{}", report::listing(&flags.checks));
+        return ExitCode::SUCCESS;
+    };
+    match report::write_json(path, &report::entries(&flags.checks)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("no list could be written to {}: {error}", path.display())),
     }
 }
 
-/// What a verdict is in the report and for the test harness. Only what was seen to hold is green.
-fn judge(verdict: Verdict) -> (Status, Option<String>, Result<Completion, Failed>) {
-    let ignored =
-        |text: &str, reason: &str| Ok(Completion::ignored_with(format!("{text}: {reason}")));
-    match verdict {
-        Verdict::Passed => (Status::Passed, None, Ok(Completion::Completed)),
-        Verdict::Negative(reason) => (Status::Negative, Some(reason), Ok(Completion::Completed)),
-        Verdict::NotApplicable(reason) => {
-            let completion = ignored("not applicable", &reason);
-            (Status::NotApplicable, Some(reason), completion)
-        }
-        Verdict::NotRun(reason) => {
-            let completion = ignored("not run", &reason);
-            (Status::NotRun, Some(reason), completion)
-        }
-        Verdict::Failed(reason) => {
-            let failed = Failed::from(&reason);
-            (Status::Failed, Some(reason), Err(failed))
-        }
+fn run(suite: &Suite, flags: &Flags) -> ExitCode {
+    let mut arguments = Arguments::from_iter(&flags.rest);
+    if !suite.harness.virtual_clock() {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        arguments.test_threads.get_or_insert(processors * BESIDE);
+    }
+    let conclusion = libtest_mimic::run(&arguments, suite.trials());
+    if arguments.list {
+        return conclusion.exit_code();
+    }
+    let reports = suite.reports.lock().unwrap_or_else(PoisonError::into_inner);
+    let nothing = reports.iter().all(Report::is_empty);
+    if !nothing {
+        println!("{}", report::table(&reports));
+    }
+    if let Some(path) = &flags.json
+        && let Err(error) = report::write_json(path, &*reports)
+    {
+        return fail(&format!("the report could not be written to {}: {error}", path.display()));
+    }
+    // A filter that names another binary's test may match nothing here; without one, a suite that
+    // runs nothing is not green.
+    let filtered = arguments.filter.is_some() || !arguments.skip.is_empty() || arguments.ignored;
+    if nothing && !filtered {
+        return fail("nothing was run");
+    }
+    conclusion.exit_code()
+}
+
+/// The command line is wrong.
+fn refuse(why: &str) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::from(2)
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("{why}");
+    ExitCode::FAILURE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_can_be_kept_off_the_command_line() {
+        let told = |target, input: &str| told(target, input.as_bytes()).unwrap();
+        let given = |url: &str| Target::Given(url.to_owned());
+        assert_eq!(told(given("-"), "nats://user:secret@host\n"), given("nats://user:secret@host"));
+        assert_eq!(told(given("nats://host"), "other"), given("nats://host"));
+        assert_eq!(told(Target::Own, "other"), Target::Own);
     }
 }

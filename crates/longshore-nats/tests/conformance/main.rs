@@ -15,21 +15,18 @@ use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::{HeaderMap, jetstream::Context};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use longshore_conformance::{Access, Act, Foreign, Harness};
+use longshore_conformance::{Access, Act, Foreign, Harness, Target};
 use longshore_core::{Broker, Error, ErrorKind, InstanceId, Result, Setup};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::servers::Servers;
 
+/// Where a URL names none.
+const PORT: u16 = 4222;
+
 fn main() -> ExitCode {
-    match Servers::open() {
-        Ok(servers) => longshore_conformance::main(NatsHarness { servers, ways: Mutex::default() }),
-        Err(error) => {
-            eprintln!("{error:?}");
-            ExitCode::FAILURE
-        }
-    }
+    longshore_conformance::main(NatsHarness::on)
 }
 
 #[derive(Debug)]
@@ -38,8 +35,37 @@ struct NatsHarness {
     ways: Mutex<HashMap<InstanceId, Vec<JoinHandle<()>>>>,
 }
 
+impl NatsHarness {
+    fn on(target: Target) -> Result<Self> {
+        Ok(Self { servers: Servers::open(target)?, ways: Mutex::default() })
+    }
+}
+
 fn io(error: std::io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, "no way to the server").with_source(error)
+}
+
+/// A URL without encryption, taken apart at the address of its first server.
+#[derive(Debug, PartialEq, Eq)]
+struct Way<'a> {
+    before: &'a str,
+    address: String,
+    after: &'a str,
+}
+
+impl<'a> Way<'a> {
+    fn to(url: &'a str) -> Option<Self> {
+        let rest = url.strip_prefix("nats://")?;
+        let (authority, _) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        let hosts = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+        let (scheme_and_user, after) = (url.len() - rest.len() + authority.len(), authority.len());
+        let before = &url[..scheme_and_user - hosts.len()];
+        let first = hosts.split(',').next().unwrap_or(hosts);
+        // A colon inside brackets belongs to an address of version 6.
+        let port = first.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let address = if port { first.to_owned() } else { format!("{first}:{PORT}") };
+        Some(Self { before, address, after: &rest[after..] })
+    }
 }
 
 /// Forwards to the server for as long as the task lives; both ends close with it.
@@ -68,15 +94,16 @@ impl Harness for NatsHarness {
     async fn connect(&self, server: &str, setup: Setup) -> Result<Arc<dyn Broker>> {
         let missing = || Error::config(format!("no server is named {server}"));
         let url = self.servers.url(server, Access::Full).ok_or_else(missing)?;
-        let (before, address) = match url.rsplit_once('@') {
-            Some((before, address)) => (format!("{before}@"), address),
-            None => ("nats://".to_owned(), url.trim_start_matches("nats://")),
+        // A certificate is for the server's own name; and what is wrong with a URL is the backend's
+        // to say.
+        let Some(Way { before, address, after }) = Way::to(&url) else {
+            return Ok(Arc::new(longshore_nats::connect(&url, setup).await?));
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.map_err(io)?;
         let port = listener.local_addr().map_err(io)?.port();
-        let way = tokio::spawn(forward(listener, address.to_owned()));
+        let way = tokio::spawn(forward(listener, address));
         self.ways.lock().unwrap().entry(setup.instance.clone()).or_default().push(way);
-        let url = format!("{before}127.0.0.1:{port}");
+        let url = format!("{before}127.0.0.1:{port}{after}");
         Ok(Arc::new(longshore_nats::connect(&url, setup).await?))
     }
 
@@ -105,7 +132,8 @@ impl Harness for NatsHarness {
         _: &'a dyn Broker,
         instance: &'a InstanceId,
     ) -> Option<BoxFuture<'a, Result<()>>> {
-        let ways = self.ways.lock().unwrap().remove(instance).unwrap_or_default();
+        // Nothing is cut where nothing stands between.
+        let ways = self.ways.lock().unwrap().remove(instance)?;
         ways.iter().for_each(JoinHandle::abort);
         Some(async { Ok(()) }.boxed())
     }

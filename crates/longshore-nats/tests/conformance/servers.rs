@@ -1,8 +1,8 @@
-//! The servers under test: the testbed's, or one that `LONGSHORE_NATS_URL` names.
+//! The servers under test: the testbed's, or one that somebody else started.
 
 use std::collections::BTreeMap;
 
-use longshore_conformance::{Access, Act};
+use longshore_conformance::{Access, Act, Target};
 use longshore_core::{Error, ErrorKind, Result};
 use longshore_testbed::{Broker, Options, Testbed};
 use tokio::runtime::Runtime;
@@ -18,27 +18,16 @@ pub(crate) enum Servers {
         brokers: BTreeMap<&'static str, Broker>,
         _runtime: Runtime,
     },
-    /// By the name of each, the address that its starter gave it.
-    Given(BTreeMap<String, String>),
+    /// At this URL.
+    Given(String),
 }
 
 impl Servers {
-    /// Starts them. A child, which is to be killed, finds those of the process that started it.
-    pub(crate) fn open() -> Result<Self> {
+    pub(crate) fn open(target: Target) -> Result<Self> {
+        if let Target::Given(url) = target {
+            return Ok(Self::Given(url));
+        }
         let runtime = Runtime::new().map_err(|error| failed("no runtime").with_source(error))?;
-        if let Ok(url) = std::env::var("LONGSHORE_NATS_URL") {
-            return Ok(Self::Given(BTreeMap::from([("nats".to_owned(), url)])));
-        }
-        let testbed = Testbed::workspace();
-        if std::env::args().any(|word| word == "--child") {
-            let parent = std::os::unix::process::parent_id();
-            let running = runtime.block_on(testbed.running());
-            let running = running.map_err(|error| failed("no servers").with_source(error))?;
-            let ours = running.into_iter().filter(|it| it.owner.is_some_and(|o| o.pid == parent));
-            return Ok(Self::Given(
-                ours.map(|record| (record.name, with_user(&record.url))).collect(),
-            ));
-        }
         let mut brokers = BTreeMap::new();
         for row in ROWS {
             let options = Options::default().config(USERS);
@@ -51,7 +40,7 @@ impl Servers {
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
             Self::Own { .. } => ROWS.map(str::to_owned).to_vec(),
-            Self::Given(urls) => urls.keys().cloned().collect(),
+            Self::Given(_) => vec!["nats".to_owned()],
         }
     }
 
@@ -63,7 +52,7 @@ impl Servers {
             (Self::Own { .. }, Access::WrongPassword) => {
                 Some(self.url(server, Access::Full)?.replacen(":right@", ":wrong@", 1))
             }
-            (Self::Given(urls), Access::Full) => urls.get(server).cloned(),
+            (Self::Given(url), Access::Full) => Some(url.clone()),
             (Self::Given(_), Access::WrongPassword) => None,
         }
     }
