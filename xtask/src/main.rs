@@ -4,6 +4,7 @@ mod backends;
 mod brokers;
 mod conformance;
 mod process;
+mod sim;
 mod tests;
 
 use std::process::ExitCode;
@@ -23,6 +24,8 @@ enum Command {
     Test(tests::Options),
     /// Run the conformance suite.
     Conformance(conformance::Options),
+    /// Run the engine against a model broker, seed after seed: `sim --help` has its options.
+    Sim(sim::Options),
     /// Start, stop and list real brokers on this machine.
     Brokers(brokers::Arguments),
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(options) => tests::run(&options),
         Command::Conformance(options) => conformance::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Brokers(arguments) => brokers::run(arguments),
     };
     match outcome {

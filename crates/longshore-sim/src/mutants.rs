@@ -116,7 +116,6 @@ impl Mutant {
             Self::ForgetsLease | Self::ExtendsLate => "lease-forgotten",
             Self::ForgetsTimeOut => "stuck",
             Self::SleepsThrough => "endless",
-            Self::IgnoresDrain | Self::IgnoresAbort => "drain-stuck",
             _ => return None,
         })
     }
@@ -254,10 +253,8 @@ impl Mutant {
             (Self::ReleasesSuspects, Settlement::Suspect { .. }) => {
                 *settlement = Settlement::Release { token, record: None };
             }
-            (Self::CountsReleaseAsFailure, Settlement::Release { record, .. }) => {
-                if let Some(record) = record {
-                    record.failures += 1;
-                }
+            (Self::CountsReleaseAsFailure, Settlement::Release { record: Some(record), .. }) => {
+                record.failures += 1;
             }
             (Self::ForgetsFastFailures, Settlement::Release { record, .. }) => *record = None,
             (Self::CountsTwice, Settlement::Retry { record, .. }) => record.failures += 1,

@@ -308,6 +308,8 @@ impl World {
 
     pub(crate) fn push(&mut self, at: Time, event: Event) {
         self.seq += 1;
+        // What was due already happens now: time does not go back.
+        let at = at.max(self.now);
         self.queue.push(Reverse(Timed { at, seq: self.seq, event }));
     }
 
