@@ -110,6 +110,11 @@ impl World {
                 self.deliveries[delivery].copied = true;
                 return true;
             }
+            Step::Settle if !held && self.acks_anothers(delivery, settlement) => {
+                self.seen.see(Sight::SettleLateUnfenced);
+                self.copies[copy].place = Place::Acked;
+                self.acked(delivery);
+            }
             _ if !held => return false,
             Step::Record => {
                 let fresh = self.successor(delivery, settlement, false);
@@ -138,6 +143,15 @@ impl World {
             Step::Settle => self.settle(delivery, settlement),
         }
         true
+    }
+
+    /// Where a broker does not ask whose a delivery is, a late ack ends it for whoever has it now.
+    fn acks_anothers(&self, delivery: usize, settlement: &Settlement) -> bool {
+        let kind = &self.scenario.kind;
+        let place = self.copies[self.deliveries[delivery].copy].place;
+        let here = matches!(place, Place::Ready { .. } | Place::InFlight { .. });
+        let ack = matches!(settlement, Settlement::Ack(_));
+        ack && here && !kind.fenced && kind.lease.is_some()
     }
 
     fn settle(&mut self, delivery: usize, settlement: &Settlement) {

@@ -115,7 +115,6 @@ impl Mutant {
             Self::NoIsolation => "crash-loop",
             Self::ForgetsLease | Self::ExtendsLate => "lease-forgotten",
             Self::ForgetsTimeOut => "stuck",
-            Self::SleepsThrough => "endless",
             _ => return None,
         })
     }

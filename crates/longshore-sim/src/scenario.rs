@@ -48,6 +48,8 @@ pub(crate) struct Kind {
     pub(crate) release_counted: bool,
     /// Whether `Ok` means that the broker has settled, not only that it was asked to.
     pub(crate) settle_confirmed: bool,
+    /// Whether the broker refuses an ack whose lease is lost; if not, it settles another's delivery.
+    pub(crate) fenced: bool,
 }
 
 impl Kind {
@@ -207,6 +209,7 @@ fn kind(rng: &mut Rng) -> Kind {
         counts,
         release_counted: rng.bool(),
         settle_confirmed: rng.u8(0..10) < 7,
+        fenced: rng.u8(0..10) < 7,
     }
 }
 

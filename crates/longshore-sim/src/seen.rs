@@ -23,6 +23,7 @@ sights! {
     SettleReplyLost = "a settlement that was done and not answered",
     SettleRefused = "a settlement that was refused",
     SettleLateFenced = "a late settlement that was fenced",
+    SettleLateUnfenced = "a late ack that settled another's delivery",
     SettleUnconfirmedLost = "an unconfirmed settlement that was lost with its connection",
     CopyRefused = "a copy that was refused",
     ExtendLost = "an extension that was lost",

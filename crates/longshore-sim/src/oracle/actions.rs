@@ -189,7 +189,9 @@ impl World {
         let engine_holds = self.members[member].lanes[lane].engine.held();
         let live = self.members[member].lanes[lane].live.clone();
         let mut surplus = live.len().saturating_sub(engine_holds);
-        for &id in &live {
+        // A run whose lease was over by its own clock may be forgotten at its end; others only all
+        // at once, when the leases are looked at.
+        for id in self.just_ended.take().into_iter().chain(live) {
             let passive = matches!(
                 self.deliveries[id].phase,
                 Phase::Buffered | Phase::Pausing { .. } | Phase::Stalled { .. }

@@ -73,6 +73,7 @@ impl World {
     /// A run ended: well, with a failure, or cancelled (`None`).
     pub(crate) fn expect_ended(&mut self, id: usize, ended: Option<Failed>, well: bool) {
         let Phase::Running { why, .. } = self.deliveries[id].phase else { return };
+        self.just_ended = Some(id);
         let lane = self.deliveries[id].lane;
         if why == Some(Why::Lost) {
             self.seen.see(Sight::LostWhileRunning);

@@ -128,6 +128,7 @@ impl World {
                 self.expect_given_back(id, false);
             }
         }
+        self.heard("revoking", member, epoch);
         self.step(member, MAIN, Input::Revoking { epoch });
     }
 
@@ -147,6 +148,12 @@ impl World {
                 self.expect_lost(id);
             }
         }
+        self.heard("lost", member, epoch);
         self.step(member, lane, Input::Lost { epoch });
+    }
+
+    fn heard(&mut self, what: &'static str, member: usize, epoch: u32) {
+        let text = || format!(": epoch {epoch} of member {member}");
+        self.trace.note(self.now, None, what, epoch.into(), text);
     }
 }

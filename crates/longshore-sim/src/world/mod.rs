@@ -193,6 +193,8 @@ pub(crate) struct World {
     extensions: u64,
     epochs: u32,
     refusing_until: Time,
+    /// Whose run ended in this step.
+    pub(crate) just_ended: Option<usize>,
     /// All messages have ended, and the members are told to stop.
     closing: bool,
     pub(crate) seen: Seen,
@@ -219,6 +221,7 @@ impl World {
             extensions: 0,
             epochs: 0,
             refusing_until: 0,
+            just_ended: None,
             closing: false,
             seen: Seen::default(),
             trace: Trace::new(seed, options.timeline),
