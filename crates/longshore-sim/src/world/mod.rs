@@ -1,13 +1,14 @@
 //! The world of one seed: virtual time, members, calls in transit, and the model broker.
 
 mod calls;
+mod event;
 mod faults;
 mod hand_over;
 mod member;
 mod runs;
 mod shell;
 
-use std::cmp::{Ordering, Reverse};
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use longshore_core::Settlement;
@@ -23,141 +24,18 @@ use crate::trace::Trace;
 use crate::{Options, Outcome, shrink};
 
 pub(crate) use calls::Call;
+pub(crate) use event::{Answer, Event};
 pub(crate) use member::Member;
+
+use event::Timed;
 
 pub(crate) const MAIN: usize = 0;
 pub(crate) const SUSPECTS: usize = 1;
-/// Virtual time by which every message must have ended: the longest crash loop, with every lease run
-/// out in full, takes a tenth of it.
+/// Virtual time by which every message must have ended. Two hundred of the longest leases fit in, one
+/// after another; no history of this size has so many.
 const END: Time = 900_000 * MS;
 /// More events than any history of this size has: beyond it, something spins.
 const MOST_EVENTS: u64 = 60_000;
-
-/// Something that happens.
-#[derive(Clone, Debug)]
-pub(crate) enum Event {
-    Publish {
-        message: usize,
-    },
-    /// A hand-over arrives.
-    Arrive {
-        delivery: usize,
-    },
-    /// A lease may be over.
-    Expire {
-        delivery: usize,
-    },
-    /// A retry may be due.
-    Due {
-        copy: usize,
-    },
-    /// A shard takes a run.
-    Begin {
-        delivery: usize,
-        run: u32,
-    },
-    /// A run ends.
-    End {
-        delivery: usize,
-        run: u32,
-        cancelled: bool,
-    },
-    /// The next step of a settlement arrives at the broker.
-    Step {
-        call: usize,
-    },
-    Answer {
-        call: usize,
-        answer: Answer,
-    },
-    Extend {
-        delivery: usize,
-    },
-    ExtendAnswer {
-        delivery: usize,
-        answer: Answer,
-    },
-    Tick {
-        member: usize,
-        inc: u32,
-        lane: usize,
-    },
-    Fault {
-        index: usize,
-    },
-    /// A member starts.
-    Up {
-        member: usize,
-        inc: u32,
-    },
-    Revoking {
-        member: usize,
-        inc: u32,
-        epoch: u32,
-    },
-    /// The grace is over.
-    Revoked {
-        member: usize,
-        inc: u32,
-        epoch: u32,
-    },
-    Lost {
-        member: usize,
-        inc: u32,
-        lane: usize,
-        epoch: u32,
-    },
-    /// The drain budget is spent.
-    Abort {
-        member: usize,
-        inc: u32,
-    },
-    /// The last settlements had their time.
-    Close {
-        member: usize,
-        inc: u32,
-    },
-    /// A process dies.
-    Die {
-        member: usize,
-        inc: u32,
-    },
-}
-
-/// What a call came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Ok,
-    LeaseLost,
-    Unavailable,
-}
-
-#[derive(Debug)]
-struct Timed {
-    at: Time,
-    seq: u64,
-    event: Event,
-}
-
-impl PartialEq for Timed {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Timed {}
-
-impl PartialOrd for Timed {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Timed {
-    fn cmp(&self, other: &Self) -> Ordering {
-        (self.at, self.seq).cmp(&(other.at, other.seq))
-    }
-}
 
 /// What became of one message.
 #[derive(Clone, Copy, Debug, Default)]
