@@ -90,3 +90,14 @@ fn sights_add_up() {
     let seen = (0..200).fold(nothing, |seen, seed| seen.and(run(seed, &Options::default()).seen));
     assert!(seen.missing().len() < Seen::total() / 2, "{:?}", seen.missing());
 }
+
+#[test]
+fn the_page_knows_every_anomaly_that_names_a_mutant() {
+    let page = include_str!("../../../docs/simulator.md");
+    assert!(page.contains(&format!("{} of them", Mutant::ALL.len())));
+    for mutant in Mutant::ALL {
+        for name in mutant.anomalies().iter().copied().chain(mutant.harm()) {
+            assert!(page.contains(&format!("`{name}`")), "{name}");
+        }
+    }
+}
