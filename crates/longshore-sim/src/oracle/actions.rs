@@ -191,12 +191,15 @@ impl World {
         let mut surplus = live.len().saturating_sub(engine_holds);
         // A run whose lease was over by its own clock may be forgotten at its end; others only all
         // at once, when the leases are looked at.
-        for id in self.just_ended.take().into_iter().chain(live) {
+        let ended = self.just_ended.take();
+        for id in ended.into_iter().chain(live) {
             let passive = matches!(
                 self.deliveries[id].phase,
                 Phase::Buffered | Phase::Pausing { .. } | Phase::Stalled { .. }
             );
-            if surplus > 0 && passive && self.own_clock_over(id) {
+            let over =
+                if ended == Some(id) { self.own_clock_over(id) } else { self.lease_over(id) };
+            if surplus > 0 && passive && over {
                 self.own_loss(id);
                 surplus -= 1;
             }

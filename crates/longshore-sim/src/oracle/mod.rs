@@ -195,8 +195,13 @@ impl World {
 
     /// Whether the engine may hold the lease for over, by its own clock.
     pub(crate) fn own_clock_over(&self, id: usize) -> bool {
+        self.deliveries[id].clock_over || self.lease_over(id)
+    }
+
+    /// Whether it is so now.
+    pub(crate) fn lease_over(&self, id: usize) -> bool {
         let age = self.now.saturating_sub(self.deliveries[id].leased_at);
-        self.deliveries[id].clock_over || self.scenario.kind.lease.is_some_and(|lease| age >= lease)
+        self.scenario.kind.lease.is_some_and(|lease| age >= lease)
     }
 
     /// At the end of everything.
