@@ -50,15 +50,19 @@ impl World {
         self.name(member, lane, start.key, id);
         let now = self.now;
         let draining = self.members[member].draining();
-        let first = self.members[member].lanes[lane].live.iter().copied().find(|id| {
-            let delivery = &self.deliveries[*id];
-            delivery.phase == Phase::Buffered && delivery.expect.is_none()
-        });
+        // Those whose lease is over by its own clock, the engine may have dropped in this step.
+        let waits = |id: usize| {
+            let delivery = &self.deliveries[id];
+            let buffered = delivery.phase == Phase::Buffered && delivery.expect.is_none();
+            buffered && !self.lease_over(id)
+        };
+        let live = self.members[member].lanes[lane].live.iter().copied();
+        let overtakes = live.take_while(|other| *other != id).any(waits);
         let delivery = &self.deliveries[id];
         let wrong = match &delivery.phase {
             _ if delivery.expect.is_some() => Some("started-not-settled"),
             Phase::Buffered if draining => Some("started-draining"),
-            Phase::Buffered if first != Some(id) => Some("out-of-order"),
+            Phase::Buffered if overtakes => Some("out-of-order"),
             Phase::Pausing { from, .. } if now < *from => Some("early-retry"),
             Phase::Buffered | Phase::Pausing { .. } if now < delivery.facts.not_before => {
                 Some("early-retry")
