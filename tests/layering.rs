@@ -17,6 +17,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-conformance", &["longshore-core", "longshore-runtime"]),
     ("longshore", &["longshore-core", "longshore-runtime", "longshore-memory", "longshore-nats"]),
     ("longshore-testbed", &[]),
+    ("longshore-sim", &["longshore-core"]),
     ("examples", &[]),
     ("tests", &["longshore"]),
     ("xtask", &["longshore-testbed"]),
@@ -26,6 +27,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 const FORBIDDEN: &[(&str, &str, &str)] = &[
     ("longshore-core", "tokio", "the contract knows no runtime"),
     ("longshore-core", "tracing", "the contract logs nothing"),
+    ("longshore-sim", "tokio", "the engine, compiled there, knows no runtime"),
+    ("longshore-sim", "tracing", "the engine, compiled there, logs nothing"),
     ("longshore-runtime", "lapin", "only a backend knows its client"),
     ("longshore-runtime", "rdkafka", "only a backend knows its client"),
     ("longshore-runtime", "redis", "only a backend knows its client"),

@@ -6,6 +6,7 @@ mod conformance;
 mod page;
 mod process;
 mod report;
+mod sim;
 mod tests;
 
 use std::process::ExitCode;
@@ -27,6 +28,8 @@ enum Command {
     Conformance(conformance::Options),
     /// Write the documentation page of the checks and of their results.
     Docs(page::Options),
+    /// Run the engine against a model broker, seed after seed: `sim --help` has its options.
+    Sim(sim::Options),
     /// Start, stop and list real brokers on this machine.
     Brokers(brokers::Arguments),
 }
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Command::Test(options) => tests::run(&options),
         Command::Conformance(options) => conformance::run(&options),
         Command::Docs(options) => page::run(&options),
+        Command::Sim(options) => sim::run(&options),
         Command::Brokers(arguments) => brokers::run(arguments),
     };
     match outcome {

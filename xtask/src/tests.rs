@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::backends::{self, Chosen};
 use crate::process::{self, Count, cargo};
-use crate::{conformance, page};
+use crate::{conformance, page, sim};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -45,6 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let docs = ["doc", "--locked", "--workspace", "--no-deps"];
     summary.check("docs", cargo(docs).env("RUSTDOCFLAGS", "-D warnings"))?;
     supply_chain(&mut summary)?;
+    summary.check("simulator", &mut sim::ci())?;
     summary.tests("tests and examples", &mut cargo(["test", "--locked", "--workspace"]))?;
     let bare = ["test", "--locked", "-p", "longshore", "--no-default-features"];
     summary.tests("tests without any backend", cargo(bare).args(["--test", "no_backend"]))?;

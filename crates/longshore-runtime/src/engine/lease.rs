@@ -32,8 +32,8 @@ impl Engine {
                 self.busy -= 1;
                 self.forget_lost(key, out);
             }
-            // Its answer will say whether it was in time.
-            State::Settling { .. } => {}
+            // Its answer will say whether it was in time; no other is ordered.
+            State::Settling { ref mut lost, .. } => *lost = true,
             State::Buffered | State::Stalled { .. } => self.forget_lost(key, out),
         }
     }
@@ -84,13 +84,18 @@ impl Engine {
     /// its own: no lease is older than half its length when its extension is ordered.
     pub(super) fn extend(&mut self, now: Now, out: &mut Vec<Action>) {
         let age = |held: &Held| now.mono.saturating_sub(held.leased_at);
-        let old = |held: &Held| held.received.lease.is_some_and(|lease| age(held) >= lease / 6);
+        let ours = |held: &Held| !matches!(held.state, State::Settling { lost: true, .. });
+        let old = |held: &Held| {
+            ours(held) && held.received.lease.is_some_and(|lease| age(held) >= lease / 6)
+        };
         for key in self.keys(old) {
             let Some(held) = self.table.get_mut(key) else { continue };
             match held.received.lease {
                 Some(lease) if age(held) < lease => {
                     out.push(Action::Extend { key, token: held.received.token, by: lease });
                 }
+                // Only our clock says so; an order that is under way may still be in time.
+                _ if matches!(held.state, State::Settling { .. }) => {}
                 _ => self.lost(key, out),
             }
         }

@@ -177,7 +177,7 @@ impl Engine {
 
     pub(super) fn settle(&mut self, key: Key, settlement: Settlement, out: &mut Vec<Action>) {
         if let Some(held) = self.table.get_mut(key) {
-            held.state = State::Settling { tries: 0 };
+            held.state = State::Settling { tries: 0, lost: false };
             out.push(Action::Settle { key, settlement });
         }
     }
@@ -191,7 +191,7 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         let Some(held) = self.table.get_mut(key) else { return };
-        let State::Settling { tries } = held.state else { return };
+        let State::Settling { tries, lost } = held.state else { return };
         self.meter.settled(&settlement, held.discarding, &result);
         match result {
             Ok(()) => {
@@ -199,7 +199,9 @@ impl Engine {
                     self.count(&held, &settlement, out);
                 }
             }
-            Err(error) if error.kind() == ErrorKind::LeaseLost => self.forget_lost(key, out),
+            Err(error) if lost || error.kind() == ErrorKind::LeaseLost => {
+                self.forget_lost(key, out);
+            }
             Err(error) => {
                 // Nothing was moved: the original stays ours, and the same order is given again.
                 let tries = tries + 1;

@@ -43,8 +43,8 @@ pub(super) enum State {
     },
     /// Waits in process for a fast retry, and then for the rate; keeps its slot.
     Pausing { until: Duration },
-    /// Its settlement is under way.
-    Settling { tries: u32 },
+    /// Its settlement is under way. Where its lease was lost meanwhile, it is the last try.
+    Settling { tries: u32, lost: bool },
     /// Its settlement failed and waits to be tried again.
     Stalled { until: Duration, settlement: Box<Settlement>, tries: u32 },
 }

@@ -321,7 +321,7 @@ impl Engine {
             State::Stalled { until, .. } if *until == at => {
                 let state = std::mem::replace(&mut held.state, State::Buffered);
                 if let State::Stalled { settlement, tries, .. } = state {
-                    held.state = State::Settling { tries };
+                    held.state = State::Settling { tries, lost: false };
                     out.push(Action::Settle { key, settlement: *settlement });
                 }
             }

@@ -103,6 +103,22 @@ fn a_settlement_under_way_is_judged_by_its_answer() {
 }
 
 #[test]
+fn a_settlement_that_failed_is_not_ordered_again_for_a_lost_lease() {
+    let extended = |key| Input::Extended { key, result: Err(Error::lease_lost()) };
+    for told in [|_| Input::Lost { epoch: 1 }, extended as fn(Key) -> Input] {
+        let mut bench = Bench::new(config());
+        let key = bench.running();
+        let order = ordered(bench.end(key, Ended::Ok));
+        assert!(bench.step(told(key)).is_empty(), "its answer is waited for");
+        let extends = |action: &Action| matches!(action, Action::Extend { .. });
+        assert!(!bench.pass(LEASE / 2).iter().any(extends), "nobody's lease is extended");
+        assert!(lost(&bench.settled(order, Err(unavailable()))));
+        assert_eq!(bench.engine.held(), 0);
+        assert!(orders_nothing(&bench.pass(ms(1_000))));
+    }
+}
+
+#[test]
 fn a_revocation_gives_back_what_has_not_started() {
     let mut bench = Bench::new(Config { concurrency: 1, ..config() });
     let key = bench.running();
