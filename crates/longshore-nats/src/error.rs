@@ -60,15 +60,45 @@ pub(crate) fn connect(native: async_nats::ConnectError) -> Error {
         ConnectErrorKind::ServerParse => ErrorKind::Config,
         // A name that does not resolve may resolve when the cluster's DNS has caught up.
         ConnectErrorKind::Dns => ErrorKind::Unavailable,
-        // A handshake that fails for the certificate's sake fails again; told from a torn one it
-        // cannot be, so it is tried as long as an absent server is, and not longer.
-        ConnectErrorKind::Tls => ErrorKind::Unavailable,
-        // Refused, reset, unreachable.
-        ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => ErrorKind::Unavailable,
+        // A handshake that was torn, or that a certificate ended: only the latter is for good.
+        ConnectErrorKind::Tls | ConnectErrorKind::Io => match distrust(&native) {
+            Some(text) => return error(ErrorKind::Unauthenticated, text).with_source(native),
+            // Refused, reset, unreachable.
+            None => ErrorKind::Unavailable,
+        },
+        ConnectErrorKind::MaxReconnects => ErrorKind::Unavailable,
         // Something listens and is silent.
         ConnectErrorKind::TimedOut => ErrorKind::Timeout,
     };
     error(kind, "cannot connect").with_source(native)
+}
+
+/// Which side did not accept the other's certificate, where that is what ended the handshake.
+fn distrust(native: &async_nats::ConnectError) -> Option<&'static str> {
+    use async_nats::rustls::{AlertDescription as Alert, Error as Tls};
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(native);
+    while let Some(found) = cause {
+        // An I/O error that wraps another shows the inner one's cause as its own.
+        let wrapped = found.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = found.downcast_ref().or_else(|| wrapped.and_then(|inner| inner.downcast_ref()));
+        match tls {
+            Some(Tls::InvalidCertificate(_)) => {
+                return Some("the server's certificate is not trusted");
+            }
+            Some(Tls::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied,
+            )) => return Some("the server refused this client's certificate, or wants one"),
+            _ => cause = found.source(),
+        }
+    }
+    None
 }
 
 /// The server answered a question with an error of JetStream.

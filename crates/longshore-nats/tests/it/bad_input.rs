@@ -8,7 +8,7 @@ use longshore_core::{
 use longshore_nats::connect;
 
 use crate::server::Server;
-use crate::support::{Bench, ended, group, is, next, send};
+use crate::support::{Bench, group, is, next, send};
 
 const USERS: &str = r#"
 authorization { users: [
@@ -39,22 +39,6 @@ async fn wrong_credentials_are_fatal_at_once_and_in_no_error() {
     let seed = format!("{}?nkey=hunter3", server.url());
     let error = is(connect(&seed, Setup::default()).await, ErrorKind::Unauthenticated);
     assert!(!format!("{error:?}").contains("hunter3"), "{error:?}");
-}
-
-#[tokio::test]
-async fn credentials_that_are_refused_later_end_everything() {
-    let mut server = Server::with(USERS).await;
-    let bench = Bench::new(&url(&server, "good")).await;
-    let consumer = bench.consumer(bench.source()).await;
-    server.kill().await;
-    server.write("jetstream { store_dir: \"@DIR@\" }\nauthorization { user: a, password: b }");
-    server.run().await;
-    let ended = ended(&*consumer);
-    is(
-        tokio::time::timeout(Duration::from_secs(15), ended).await.unwrap(),
-        ErrorKind::Unauthenticated,
-    );
-    is(bench.publish("m").await, ErrorKind::Unauthenticated);
 }
 
 #[tokio::test]

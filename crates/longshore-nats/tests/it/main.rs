@@ -4,10 +4,14 @@
 //! (`nats@2.10`), or of the default one.
 
 mod bad_input;
+mod certificates;
 mod deleted;
+mod jwt;
 mod letters;
+mod login;
 mod records;
 mod restart;
 mod server;
 mod settle;
 mod support;
+mod tls;
