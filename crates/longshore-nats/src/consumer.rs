@@ -21,6 +21,7 @@ use crate::error::{closed, no_group};
 use crate::flight::Flight;
 use crate::intake::Intake;
 use crate::names::GroupNames;
+use crate::rescue;
 use crate::settle;
 use crate::shared::{Shared, is_missing};
 use crate::watchdog;
@@ -167,6 +168,8 @@ impl NatsConsumer {
             end: Mutex::new(None),
         });
         inner.learn(&info);
+        // What broke a process before must not break this one.
+        rescue::look(&inner, &info).await;
         let watchdog = tokio::spawn(watchdog::run(inner.clone()));
         Ok(Self { inner, watchdog })
     }

@@ -105,6 +105,8 @@ fn distrust(native: &async_nats::ConnectError) -> Option<&'static str> {
 pub(crate) fn server(native: jetstream::Error) -> Error {
     const INSUFFICIENT_RESOURCES: u64 = 10023;
     const STORAGE_EXCEEDED: u64 = 10047;
+    const MAXIMUM_CONSUMERS: u64 = 10026;
+    const MAXIMUM_STREAMS: u64 = 10027;
     let code = native.error_code();
     let number = code.0;
     let (kind, text) = match code {
@@ -131,6 +133,10 @@ pub(crate) fn server(native: jetstream::Error) -> Error {
         // The account's or the server's storage is used up.
         _ if number == INSUFFICIENT_RESOURCES || number == STORAGE_EXCEEDED => {
             (ErrorKind::Backpressure, "the storage of the account is used up")
+        }
+        // Somebody has to raise it; trying again does not help.
+        _ if number == MAXIMUM_CONSUMERS || number == MAXIMUM_STREAMS => {
+            (ErrorKind::Config, "the account may have no more streams or consumers")
         }
         // A limit of the stream that is lower than the server's.
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {

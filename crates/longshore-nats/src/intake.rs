@@ -163,11 +163,14 @@ impl Intake {
 
     fn take(&mut self, inner: &Inner, message: Message, arrived: Instant) {
         self.heard = Instant::now();
-        if let Some(status) = message.status {
+        let reply = message.reply.clone();
+        let delivery = reply.and_then(|r| Some((r.clone(), codec::place(&r)?)));
+        // A stored message can have a status line too, where a foreign program wrote one: what is
+        // to be settled is a delivery.
+        if let (Some(status), None) = (message.status, &delivery) {
             return self.status(inner, status, message.headers.as_ref());
         }
-        let reply = message.reply.clone();
-        let Some((reply, place)) = reply.and_then(|r| Some((r.clone(), codec::place(&r)?))) else {
+        let Some((reply, place)) = delivery else {
             tracing::warn!("something that is no delivery came to the inbox; it is dropped");
             return;
         };
@@ -352,7 +355,7 @@ impl Intake {
                     while let Some(message) = inbox.next().await {
                         let reply = message.reply.clone();
                         let place = reply.as_deref().and_then(codec::place);
-                        if let (None, Some(reply), Some(place)) = (message.status, reply, place) {
+                        if let (Some(reply), Some(place)) = (reply, place) {
                             let arrived = Instant::now();
                             self.unseen.push_back(Unseen { message, reply, place, arrived });
                         }

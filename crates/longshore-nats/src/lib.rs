@@ -40,6 +40,7 @@ mod link;
 mod names;
 mod publisher;
 mod raw;
+mod rescue;
 mod settle;
 mod shared;
 mod stats;

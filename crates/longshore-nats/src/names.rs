@@ -2,6 +2,9 @@
 
 use longshore_core::{GroupName, Lane, SmolStr, Source, TopicName, derived};
 
+/// Before the sequence of a message whose copy took its place.
+pub(crate) const RESCUED: char = 'r';
+
 /// A stream or durable name: these take no dots.
 fn undotted(name: &str) -> String {
     name.replace('.', "=")
@@ -88,6 +91,11 @@ impl GroupNames {
     /// Where the record of the message at `sequence` stands.
     pub(crate) fn ledger_subject(&self, sequence: u64) -> String {
         format!("longshore.ledger.{}.{}.{sequence}", self.of.topic, self.group)
+    }
+
+    /// Where it stands that the message at `sequence` was replaced by a copy.
+    pub(crate) fn rescued_subject(&self, sequence: u64) -> String {
+        format!("longshore.ledger.{}.{}.{RESCUED}{sequence}", self.of.topic, self.group)
     }
 }
 

@@ -6,6 +6,9 @@
 mod bad_input;
 mod certificates;
 mod deleted;
+mod denied;
+mod foreign;
+mod full;
 mod jwt;
 mod letters;
 mod login;
