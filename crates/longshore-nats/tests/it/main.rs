@@ -5,11 +5,13 @@
 
 mod bad_input;
 mod certificates;
+mod child;
 mod deleted;
 mod denied;
 mod foreign;
 mod full;
 mod jwt;
+mod killed;
 mod letters;
 mod login;
 mod records;

@@ -35,7 +35,11 @@ pub(crate) fn group(topic: &str) -> Group {
 impl Bench {
     /// A connection, the topic `orders` and its group `billing`.
     pub(crate) async fn new(url: &str) -> Self {
-        let nats = connect(url, Setup::default()).await.unwrap();
+        Self::with(url, Setup::default()).await
+    }
+
+    pub(crate) async fn with(url: &str, setup: Setup) -> Self {
+        let nats = connect(url, setup).await.unwrap();
         let group = group("orders");
         let (topic, name) = (group.topic.clone(), group.name.clone());
         nats.declare(&Topology::group(group)).await.unwrap();

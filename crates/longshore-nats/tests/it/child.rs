@@ -1,0 +1,86 @@
+//! A process of its own, killed at a step inside a move: this executable, started again.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_core::{Probe, Record, Settlement, Setup};
+use tokio::process::Command;
+
+use crate::support::{Bench, failed, next, settle};
+
+const URL: &str = "LONGSHORE_TEST_CHILD_URL";
+const STEP: &str = "LONGSHORE_TEST_CHILD_STEP";
+/// The gap of the retry that a child orders: longer than a lease.
+pub(crate) const GAP: Duration = Duration::from_secs(8);
+
+/// Lets a process of its own receive one message and begin the move that has `step`, and returns
+/// when the process was killed there.
+pub(crate) async fn dies_at(step: &str, url: &str) {
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "--nocapture", "child::is_killed_at_its_step"])
+        .env(URL, url)
+        .env(STEP, step)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(40), child).await.unwrap().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.signal().is_some(), "{}: {told}", output.status);
+    assert!(told.contains(&format!("hit {step}")), "it died elsewhere: {told}");
+}
+
+#[derive(Debug)]
+struct Dies(String);
+
+impl Probe for Dies {
+    fn hit(&self, step: &'static str) {
+        if step == self.0 {
+            eprintln!("hit {step}");
+            std::process::abort();
+        }
+    }
+}
+
+#[tokio::test]
+#[ignore = "the process that the tests of moves start and kill"]
+async fn is_killed_at_its_step() {
+    let url = std::env::var(URL).expect("only the tests of moves start this one");
+    let step = std::env::var(STEP).unwrap();
+    let setup = Setup { probe: Arc::new(Dies(step.clone())), ..Setup::default() };
+    let bench = Bench::with(&url, setup).await;
+    let source = match &*step {
+        "redrive.copied" => bench.letters(),
+        "retry.copied" => bench.suspects(),
+        _ => bench.source(),
+    };
+    let consumer = bench.consumer(source).await;
+    let received = next(&*consumer).await;
+    let (token, record) = (received.token, failed(&received));
+    let settlement = match &*step {
+        "retry.recorded" | "retry.copied" => Settlement::Retry { token, after: GAP, record },
+        "release.recorded" => {
+            let deliveries = received.deliveries;
+            let record = Box::new(Record { deliveries, explained: 1, ..Record::default() });
+            Settlement::Release { token, record: Some(record) }
+        }
+        "suspect.copied" => {
+            let deliveries = received.deliveries;
+            let record =
+                Record { deliveries, explained: deliveries, suspect: true, ..Record::default() };
+            Settlement::Suspect { token, record: Box::new(record) }
+        }
+        "dead_letter.copied" => Settlement::DeadLetter { token, letter: bench.letter(&received) },
+        "redrive.copied" => {
+            let record = Record { redrives: 1, origin: Some("1".into()), ..Record::default() };
+            Settlement::Redrive { token, record: Box::new(record) }
+        }
+        other => panic!("no move has a step {other}"),
+    };
+    let settled = settle(&*consumer, settlement).await;
+    panic!("it lived through its step: {settled:?}");
+}
