@@ -34,6 +34,7 @@ mod drift;
 mod error;
 mod flight;
 mod intake;
+mod interest;
 mod ledger;
 mod letters;
 mod link;

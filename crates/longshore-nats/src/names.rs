@@ -5,6 +5,9 @@ use longshore_core::{GroupName, Lane, SmolStr, Source, TopicName, derived};
 /// Before the sequence of a message whose copy took its place.
 pub(crate) const RESCUED: char = 'r';
 
+/// How the name of a suspect lane's durable ends. No group's does: it has no `=`.
+pub(crate) const SUSPECTS: &str = "=suspect";
+
 /// A stream or durable name: these take no dots.
 fn undotted(name: &str) -> String {
     name.replace('.', "=")
@@ -57,7 +60,7 @@ impl GroupNames {
             of: TopicNames::new(topic),
             group: group.clone(),
             durable: group.to_string(),
-            suspect_durable: format!("{group}=suspect"),
+            suspect_durable: format!("{group}{SUSPECTS}"),
             redrive: derived(topic, group, Lane::Redrive),
             suspect: derived(topic, group, Lane::Suspect),
             dlq_stream: undotted(&dlq),

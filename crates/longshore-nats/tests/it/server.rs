@@ -120,6 +120,21 @@ impl Server {
         }
     }
 
+    /// Stops its clock: connections stay open and nothing is answered.
+    pub(crate) async fn pause(&self) {
+        self.signal("STOP").await;
+    }
+
+    pub(crate) async fn resume(&self) {
+        self.signal("CONT").await;
+    }
+
+    async fn signal(&self, signal: &str) {
+        let pid = self.child.as_ref().and_then(Child::id).unwrap().to_string();
+        let sent = Command::new("kill").args([format!("-{signal}"), pid]).status().await.unwrap();
+        assert!(sent.success());
+    }
+
     /// SIGKILL.
     pub(crate) async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -63,11 +63,19 @@ impl Bench {
     }
 
     pub(crate) async fn consumer(&self, source: Source) -> Box<dyn Consumer> {
+        self.consumer_of(source, 16).await
+    }
+
+    pub(crate) async fn consumer_of(&self, source: Source, prefetch: u16) -> Box<dyn Consumer> {
         let instance = InstanceId::generate();
-        self.nats
-            .consumer(&ConsumerSpec { source, prefetch: 16, lease: LEASE, instance })
-            .await
-            .unwrap()
+        let spec = ConsumerSpec { source, prefetch, lease: LEASE, instance };
+        self.nats.consumer(&spec).await.unwrap()
+    }
+
+    /// Gives the group another lease; members hear of it when they open or look.
+    pub(crate) async fn lease(&self, lease: Duration) {
+        let group = Group { lease, ..group(self.topic.as_str()) };
+        self.nats.declare(&Topology::group(group)).await.unwrap();
     }
 
     pub(crate) async fn publish(&self, body: &str) -> Result<Receipt> {
