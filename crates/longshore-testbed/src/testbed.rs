@@ -131,7 +131,8 @@ impl Testbed {
     async fn place(&self, row: &'static Row, options: &Options, bin: &Path) -> Result<Broker> {
         let (run, bin, options) = (self.run.clone(), bin.to_owned(), options.clone());
         blocking("making a broker's folder", move || {
-            let slot = Arc::new(Run::lock(&run)?.claim(row)?);
+            let count = options.nodes.unwrap_or(row.nodes);
+            let slot = Arc::new(Run::lock(&run)?.claim(row, count)?);
             let record = slot.record();
             let nodes = record.ports.chunks(row.flavor.ports()).enumerate();
             let nodes = nodes.map(|(index, ports)| NodeSite {

@@ -1,4 +1,4 @@
-//! A process of its own, killed at a step inside a move: this executable, started again.
+//! Processes of their own that die: this executable, started again.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -7,31 +7,40 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longshore_core::{Probe, Record, Settlement, Setup};
+use longshore_core::policy::Policy;
+use longshore_core::{Probe, Received, Record, Settlement, Setup};
+use longshore_runtime::Client;
 use tokio::process::Command;
 
 use crate::support::{Bench, failed, next, settle};
 
 const URL: &str = "LONGSHORE_TEST_CHILD_URL";
 const STEP: &str = "LONGSHORE_TEST_CHILD_STEP";
+/// The lease of the worker that crashes: what it held is another's so soon.
+pub(crate) const CRASH_LEASE: Duration = Duration::from_secs(2);
 /// The gap of the retry that a child orders: longer than a lease.
 pub(crate) const GAP: Duration = Duration::from_secs(8);
 
 /// Lets a process of its own receive one message and begin the move that has `step`, and returns
 /// when the process was killed there.
 pub(crate) async fn dies_at(step: &str, url: &str) {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "--ignored", "--nocapture", "child::is_killed_at_its_step"])
-        .env(URL, url)
-        .env(STEP, step)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .output();
-    let output = tokio::time::timeout(Duration::from_secs(40), child).await.unwrap().unwrap();
+    let output = start("child::is_killed_at_its_step", url).env(STEP, step).output();
+    let output = tokio::time::timeout(Duration::from_secs(40), output).await.unwrap().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.signal().is_some(), "{}: {told}", output.status);
     assert!(told.contains(&format!("hit {step}")), "it died elsewhere: {told}");
+}
+
+/// This executable again, with one of the tests below.
+pub(crate) fn start(test: &str, url: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", "--ignored", "--nocapture", test])
+        .env(URL, url)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
 }
 
 #[derive(Debug)]
@@ -83,4 +92,28 @@ async fn is_killed_at_its_step() {
     };
     let settled = settle(&*consumer, settlement).await;
     panic!("it lived through its step: {settled:?}");
+}
+
+/// That of the tests' group.
+pub(crate) fn policy() -> Policy {
+    Policy::from_toml("dead_letter = { retention = \"1d\" }").unwrap()
+}
+
+/// A worker whose process ends in the middle of a run, whenever it meets the body `kills`.
+#[tokio::test]
+#[ignore = "the process that the test of crashes starts"]
+async fn works_until_a_message_kills_it() {
+    let url = std::env::var(URL).expect("only the test of crashes starts this one");
+    let setup = Setup::default();
+    let broker = longshore_nats::connect(&url, setup.clone()).await.unwrap();
+    let client = Client::new(Arc::new(broker), setup);
+    let handler = |received: Received| async move {
+        if received.body == "kills" {
+            eprintln!("killed");
+            std::process::abort();
+        }
+        Ok(())
+    };
+    let worker = client.worker("orders", "billing").lease(CRASH_LEASE).policy(policy());
+    worker.handle(handler).start().await.unwrap().ended().await;
 }

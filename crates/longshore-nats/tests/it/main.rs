@@ -6,6 +6,8 @@
 mod bad_input;
 mod certificates;
 mod child;
+mod cluster;
+mod crashes;
 mod deleted;
 mod denied;
 mod foreign;
