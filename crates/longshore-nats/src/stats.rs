@@ -35,7 +35,7 @@ pub(crate) async fn stats(shared: &Shared, source: &Source) -> Result<Stats> {
     let unsettled = info.num_ack_pending as u64;
     let (subjects, recorded) = match source {
         Source::Group { .. } => (names.subjects(), recorded(shared, &names).await?),
-        _ => (names.suspect_filters(), 0),
+        _ => (vec![names.suspect.to_string()], 0),
     };
     let waiting = recorded.min(unsettled);
     let mut oldest = None;

@@ -12,10 +12,13 @@ use longshore_core::{Probe, Received, Record, Settlement, Setup};
 use longshore_runtime::Client;
 use tokio::process::Command;
 
+use crate::server::Server;
 use crate::support::{Bench, failed, next, settle};
 
 const URL: &str = "LONGSHORE_TEST_CHILD_URL";
 const STEP: &str = "LONGSHORE_TEST_CHILD_STEP";
+/// The errand of a worker.
+pub(crate) const WORK: &str = "work";
 /// The lease of the worker that crashes: what it held is another's so soon.
 pub(crate) const CRASH_LEASE: Duration = Duration::from_secs(2);
 /// The gap of the retry that a child orders: longer than a lease.
@@ -24,19 +27,19 @@ pub(crate) const GAP: Duration = Duration::from_secs(8);
 /// Lets a process of its own receive one message and begin the move that has `step`, and returns
 /// when the process was killed there.
 pub(crate) async fn dies_at(step: &str, url: &str) {
-    let output = start("child::is_killed_at_its_step", url).env(STEP, step).output();
+    let output = start(step, url).output();
     let output = tokio::time::timeout(Duration::from_secs(40), output).await.unwrap().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.signal().is_some(), "{}: {told}", output.status);
     assert!(told.contains(&format!("hit {step}")), "it died elsewhere: {told}");
 }
 
-/// This executable again, with one of the tests below.
-pub(crate) fn start(test: &str, url: &str) -> Command {
+/// This executable again, as a child with an errand: a step to die at, or [`WORK`].
+pub(crate) fn start(errand: &str, url: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
-        .args(["--exact", "--ignored", "--nocapture", test])
-        .env(URL, url)
+        .args(["--exact", "--nocapture", "child::one_that_is_not_killed_is_noticed"])
+        .envs([(URL, url), (STEP, errand)])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
@@ -55,14 +58,28 @@ impl Probe for Dies {
     }
 }
 
+/// By itself, it sees that a child is noticed that lives on; as a child, it does its errand.
 #[tokio::test]
-#[ignore = "the process that the tests of moves start and kill"]
-async fn is_killed_at_its_step() {
-    let url = std::env::var(URL).expect("only the tests of moves start this one");
-    let step = std::env::var(STEP).unwrap();
-    let setup = Setup { probe: Arc::new(Dies(step.clone())), ..Setup::default() };
-    let bench = Bench::with(&url, setup).await;
-    let source = match &*step {
+async fn one_that_is_not_killed_is_noticed() {
+    if let (Ok(url), Ok(step)) = (std::env::var(URL), std::env::var(STEP)) {
+        return match &*step {
+            WORK => works_until_a_message_kills_it(&url).await,
+            step => is_killed_at(step, &url).await,
+        };
+    }
+    let server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    bench.publish("m").await.unwrap();
+    let lives = start("retry.forgotten", &server.url()).output().await.unwrap();
+    assert_eq!(lives.status.code(), Some(101));
+    let told = String::from_utf8_lossy(&lives.stderr);
+    assert!(told.contains("no move has a step retry.forgotten"), "{told}");
+}
+
+async fn is_killed_at(step: &str, url: &str) {
+    let setup = Setup { probe: Arc::new(Dies(step.to_owned())), ..Setup::default() };
+    let bench = Bench::with(url, setup).await;
+    let source = match step {
         "redrive.copied" => bench.letters(),
         "retry.copied" => bench.suspects(),
         _ => bench.source(),
@@ -70,7 +87,7 @@ async fn is_killed_at_its_step() {
     let consumer = bench.consumer(source).await;
     let received = next(&*consumer).await;
     let (token, record) = (received.token, failed(&received));
-    let settlement = match &*step {
+    let settlement = match step {
         "retry.recorded" | "retry.copied" => Settlement::Retry { token, after: GAP, record },
         "release.recorded" => {
             let deliveries = received.deliveries;
@@ -100,12 +117,9 @@ pub(crate) fn policy() -> Policy {
 }
 
 /// A worker whose process ends in the middle of a run, whenever it meets the body `kills`.
-#[tokio::test]
-#[ignore = "the process that the test of crashes starts"]
-async fn works_until_a_message_kills_it() {
-    let url = std::env::var(URL).expect("only the test of crashes starts this one");
+async fn works_until_a_message_kills_it(url: &str) {
     let setup = Setup::default();
-    let broker = longshore_nats::connect(&url, setup.clone()).await.unwrap();
+    let broker = longshore_nats::connect(url, setup.clone()).await.unwrap();
     let client = Client::new(Arc::new(broker), setup);
     let handler = |received: Received| async move {
         if received.body == "kills" {

@@ -8,7 +8,7 @@ use longshore_core::{Broker as _, Page, Setup, policy::Reason};
 use longshore_runtime::Client;
 use tokio::time::sleep;
 
-use crate::child::{CRASH_LEASE, policy, start};
+use crate::child::{CRASH_LEASE, WORK, policy, start};
 use crate::server::Server;
 use crate::support::Bench;
 
@@ -27,7 +27,7 @@ async fn what_kills_its_process_on_every_attempt_is_isolated_and_not_stranded() 
     let (mut crashes, mut lane) = (0, false);
     while bench.nats.stats(&bench.letters()).await.unwrap().ready == 0 {
         assert!(begun.elapsed() < Duration::from_secs(60), "not found out");
-        let mut child = start("child::works_until_a_message_kills_it", &server.url());
+        let mut child = start(WORK, &server.url());
         let mut child = child.spawn().unwrap();
         loop {
             let suspects = bench.nats.stats(&bench.suspects()).await.unwrap();

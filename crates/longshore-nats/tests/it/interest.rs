@@ -23,6 +23,9 @@ async fn a_topic_that_has_no_group_yet_refuses() {
     assert_eq!(error.outcome(), Some(Outcome::NotSent));
     nats.declare(&Topology::group(group("orders"))).await.unwrap();
     send(&*publisher, Message::new("m")).await.unwrap();
+    let bench = Bench::new(&url(&server)).await;
+    let received = next(&*bench.consumer(bench.source()).await).await;
+    assert_eq!(&received.body[..], b"m");
     let findings = nats.audit().await.unwrap();
     assert!(findings.iter().any(|finding| finding.setting.contains("retention")), "{findings:?}");
 }
