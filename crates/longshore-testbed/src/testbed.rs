@@ -71,6 +71,12 @@ impl Testbed {
         kit::ensure(row, &self.kits, &Progress::silent().task(row.name())).await
     }
 
+    /// The folder of a library of Python, for `PYTHONPATH`: a wheel that is fetched by pip if it is
+    /// not there, and installed nowhere. For tests that let a program of another language in.
+    pub async fn python_library(&self, package: &str, version: &str) -> Result<PathBuf> {
+        kit::library(&self.kits, package, version).await
+    }
+
     /// Starts several at once; one outcome each, in the order of their names.
     pub async fn brokers<S: AsRef<str>>(
         &self,
