@@ -1,7 +1,5 @@
 //! Every example, run as a newcomer runs it, and what it prints.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
 mod program;
 
 use std::io::{BufRead, BufReader, Read};

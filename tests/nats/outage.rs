@@ -77,11 +77,12 @@ async fn a_worker_goes_on_after_its_server_was_killed_in_the_middle() {
     let kills = async {
         until("nothing is handled", &printed, |text| count(text).len() > 100).await;
         server.kill().await.unwrap();
-        let before = count(&printed.lock().unwrap()).len() as u64;
-        assert!(before < 10 + ORDERS, "all were handled before the server was killed");
+        let before = count(&printed.lock().unwrap());
+        assert!(before.len() as u64 <= ORDERS, "nearly all were handled before the kill");
         server.restart().await.unwrap();
+        before
     };
-    tokio::join!(sends, kills);
+    let ((), before) = tokio::join!(sends, kills);
     let all = |text: &str| count(text).len() as u64 == 10 + ORDERS;
     until("not all are handled", &printed, all).await;
     interrupt(worker.id());
@@ -91,16 +92,19 @@ async fn a_worker_goes_on_after_its_server_was_killed_in_the_middle() {
     assert!(status.success(), "{text}\n{errors}");
     tells(&text, &["draining"]);
 
-    // What was billed twice was handed over twice, and the worker knows.
+    // The server writes what is settled behind its answer, so a kill undoes its last moments: what was
+    // billed before it may come again, once. All else that comes again is known as redelivered.
     let orders = count(&text);
-    let twice = orders.values().sum::<usize>() - orders.len();
+    let most = orders.values().max().copied().unwrap_or_default();
+    let twice = orders.iter().filter(|(order, times)| **times > 1 && !before.contains_key(order));
+    let twice = twice.count();
     let tally = text.lines().last().unwrap();
     let told = |what: &str| {
         let part = tally.split(", ").find_map(|part| part.strip_suffix(what));
         part.map_or(0, |number| number.trim().parse::<usize>().unwrap())
     };
     assert_eq!(told("succeeded"), orders.values().sum::<usize>(), "{tally}");
-    // The one retry of order 5 is redelivered too.
-    assert!(twice < told("redelivered").max(1), "{twice} twice, unexplained: {tally}");
+    assert!(most <= 2, "one came {most} times: {tally}");
+    assert!(twice <= told("redelivered"), "{twice} twice, unexplained: {tally}");
     assert_eq!(told("dead-lettered"), 0, "{tally}");
 }

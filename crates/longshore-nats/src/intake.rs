@@ -41,6 +41,8 @@ pub(crate) struct Intake {
     inbox: Option<(Subscriber, Subject)>,
     /// Asked for and not come.
     outstanding: usize,
+    /// The last place that came.
+    highest: u64,
     unseen: VecDeque<Unseen>,
     heard: Instant,
     /// A pull was refused: the next follows with the tick, so that it is no storm.
@@ -69,6 +71,7 @@ impl Intake {
             generation,
             inbox: None,
             outstanding: 0,
+            highest: 0,
             unseen: VecDeque::new(),
             heard: Instant::now(),
             paused: false,
@@ -123,6 +126,7 @@ impl Intake {
         if generation != self.generation {
             // The client subscribes again by itself, but the pulls died with the connection.
             self.generation = generation;
+            inner.broke();
             // What came before the end can still be settled: the server keeps its pending list.
             self.collect(inner, arrived);
             self.inbox = None;
@@ -175,7 +179,8 @@ impl Intake {
             return;
         };
         self.outstanding = self.outstanding.saturating_sub(1);
-        if place.delivered > 1 {
+        // Either the server says that it comes again, or it has forgotten, and the place says so.
+        if place.delivered > 1 || place.sequence <= self.highest {
             let renewed = inner.flight().renew(place, &reply, arrived, inner.held_for());
             if renewed {
                 return;
@@ -183,6 +188,7 @@ impl Intake {
             // The same one, handed over again before anyone saw it.
             self.unseen.retain(|unseen| unseen.place.sequence != place.sequence);
         }
+        self.highest = self.highest.max(place.sequence);
         self.unseen.push_back(Unseen { message, reply, place, arrived });
     }
 
