@@ -105,6 +105,7 @@ fn distrust(native: &async_nats::ConnectError) -> Option<&'static str> {
 pub(crate) fn server(native: jetstream::Error) -> Error {
     const INSUFFICIENT_RESOURCES: u64 = 10023;
     const STORAGE_EXCEEDED: u64 = 10047;
+    const NO_PEERS: u64 = 10005;
     const MAXIMUM_CONSUMERS: u64 = 10026;
     const MAXIMUM_STREAMS: u64 = 10027;
     let code = native.error_code();
@@ -133,6 +134,10 @@ pub(crate) fn server(native: jetstream::Error) -> Error {
         // The account's or the server's storage is used up.
         _ if number == INSUFFICIENT_RESOURCES || number == STORAGE_EXCEEDED => {
             (ErrorKind::Backpressure, "the storage of the account is used up")
+        }
+        // A cluster that has not all of its nodes yet, or now.
+        _ if number == NO_PEERS => {
+            (ErrorKind::Unavailable, "the cluster has too few nodes for the replicas now")
         }
         // Somebody has to raise it; trying again does not help.
         _ if number == MAXIMUM_CONSUMERS || number == MAXIMUM_STREAMS => {

@@ -26,7 +26,7 @@ async fn bench(cluster: &Broker) -> Bench {
         let declared = nats.declare(&longshore_core::Topology::group(group)).await;
         match declared {
             Ok(()) => return Bench::new(&url).await,
-            Err(error) => assert!(begun.elapsed() < Duration::from_secs(30), "{error:?}"),
+            Err(error) => assert!(begun.elapsed() < Duration::from_secs(60), "{error:?}"),
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
