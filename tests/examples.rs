@@ -1,49 +1,11 @@
 //! Every example, run as a newcomer runs it, and what it prints.
 
-#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+mod program;
 
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Longer than any example needs, building it included.
-const PATIENCE: Duration = Duration::from_secs(300);
-
-fn example(name: &str, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO"));
-    command.args(["run", "--quiet", "--locked", "-p", "examples", "--example", name, "--"]);
-    command.args(arguments).current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn run(name: &str, arguments: &[&str]) -> String {
-    let output = example(name, arguments).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name} failed\n{text}\n{errors}");
-    text
-}
-
-/// Every one of `wanted`, in this order; `*` stands for anything inside a line.
-#[track_caller]
-fn tells(text: &str, wanted: &[&str]) {
-    let mut lines = text.lines();
-    for pattern in wanted {
-        assert!(lines.any(|line| matches(line, pattern)), "no `{pattern}` (in order) in:\n{text}");
-    }
-}
-
-fn matches(line: &str, pattern: &str) -> bool {
-    let mut rest = line;
-    pattern.split('*').enumerate().all(|(index, part)| match rest.find(part) {
-        Some(at) if index > 0 || at == 0 => {
-            rest = &rest[at + part.len()..];
-            true
-        }
-        _ => false,
-    }) && (pattern.ends_with('*') || rest.is_empty())
-}
+use crate::program::{PATIENCE, example, interrupt, matches, run, tells};
 
 #[test]
 fn the_matcher_can_fail() {
@@ -53,7 +15,7 @@ fn the_matcher_can_fail() {
 
 #[test]
 fn quickstart_tells_the_whole_story() {
-    let text = run("quickstart", &[]);
+    let text = run("", "quickstart", &[]);
     tells(
         &text,
         &[
@@ -94,14 +56,14 @@ fn quickstart_tells_the_whole_story() {
 #[test]
 fn swap_gives_one_trace() {
     let trace = "bad 1, bad permanent, flaky 1, flaky 2, flaky attempts-exhausted, good 1";
-    let text = run("swap", &["memory://one", "memory://two", "memory://"]);
+    let text = run("", "swap", &["memory://one", "memory://two", "memory://"]);
     let line = format!("memory: {trace}");
     tells(&text, &[&line, &line, &line, "3 broker(s), one trace"]);
 }
 
 #[test]
 fn dead_letters_are_browsed_rehearsed_and_redriven() {
-    let text = run("dead_letters", &["memory://"]);
+    let text = run("", "dead_letters", &["memory://"]);
     tells(
         &text,
         &[
@@ -120,7 +82,7 @@ fn dead_letters_are_browsed_rehearsed_and_redriven() {
 
 #[test]
 fn worker_serves_until_ctrl_c_and_drains() {
-    let mut child = example("worker", &["memory://"])
+    let mut child = example("", "worker", &["memory://"])
         .env("WORKER_CONCURRENCY", "2")
         .env("WORKER_MAX_ATTEMPTS", "3")
         .spawn()
@@ -152,15 +114,6 @@ fn worker_serves_until_ctrl_c_and_drains() {
     );
 }
 
-/// Ctrl-C for the example itself: cargo, which started it, passes no signal on.
-fn interrupt(cargo: u32) {
-    let children = format!("/proc/{cargo}/task/{cargo}/children");
-    let example = std::fs::read_to_string(children).unwrap_or_default();
-    // Where cargo has replaced itself by the example, it has no child.
-    let pid = example.split_whitespace().next().map_or(cargo.to_string(), str::to_owned);
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-}
-
 #[test]
 fn a_wrong_url_or_policy_is_told_and_the_exit_code_says_so() {
     for (name, arguments, wanted) in [
@@ -168,7 +121,7 @@ fn a_wrong_url_or_policy_is_told_and_the_exit_code_says_so() {
         ("swap", vec!["memory://?colour=red"], "colour"),
         ("worker", vec!["memory://", "no-such.toml"], "reading no-such.toml"),
     ] {
-        let output = example(name, &arguments).output().unwrap();
+        let output = example("", name, &arguments).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && errors.contains(wanted), "{name}: {errors}");
     }

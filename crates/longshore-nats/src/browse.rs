@@ -67,7 +67,7 @@ pub(crate) async fn browse(shared: &Shared, source: &Source, page: &Page) -> Res
     let (stream, subjects, durable) = match source {
         Source::Group { .. } => (&names.of.stream, names.subjects(), Some(&names.durable)),
         Source::Suspects { .. } => {
-            (&names.of.stream, names.suspect_filters(), Some(&names.suspect_durable))
+            (&names.of.stream, vec![names.suspect.to_string()], Some(&names.suspect_durable))
         }
         Source::DeadLetters { .. } => (&names.dlq_stream, vec![names.dlq.to_string()], None),
     };

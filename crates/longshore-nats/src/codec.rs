@@ -123,6 +123,38 @@ pub(crate) fn outgoing(message: &Message, id: &MessageId) -> Result<HeaderMap> {
     Ok(headers)
 }
 
+/// The headers of a foreign message of which some are no text: these become base64, marked in the
+/// order header as our own publisher marks them. A control header that is no text is left out, as
+/// it would be dropped later.
+pub(crate) fn encoded(found: Vec<(NativeName, Result<String, Vec<u8>>)>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut order: Vec<String> = Vec::new();
+    for (name, text) in found {
+        let plain: &str = name.as_ref();
+        let control = belongs_to_server(plain) || plain == CONTENT_TYPE || is_ours(plain);
+        let (text, mark) = match text {
+            Ok(_) if plain == ORDER => continue,
+            Ok(text) => (text, ""),
+            Err(_) if control => continue,
+            Err(bytes) => (STANDARD.encode(bytes), ":"),
+        };
+        if !control {
+            order.push(format!("{plain}{mark}"));
+        }
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.append(name, value);
+        }
+    }
+    if let Ok(order) = HeaderValue::from_str(&order.join(" ")) {
+        headers.insert(NativeName::from_static(ORDER), order);
+    }
+    headers
+}
+
+fn is_ours(name: &str) -> bool {
+    HeaderName::new(name).is_ok_and(|name| name.is_reserved())
+}
+
 pub(crate) fn belongs_to_server(name: &str) -> bool {
     let prefix = SERVER_PREFIX.len();
     name.get(..prefix).is_some_and(|start| start.eq_ignore_ascii_case(SERVER_PREFIX))

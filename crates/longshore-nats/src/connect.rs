@@ -59,8 +59,17 @@ fn exhausted(config: &Config, why: Error) -> Error {
         .with_source(why)
 }
 
+/// Dropped by the client with the task that tells of events: after it nothing is told any more.
+struct Listening(Arc<Link>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.deserted();
+    }
+}
+
 async fn options(config: &Config, setup: &Setup, link: &Arc<Link>) -> Result<ConnectOptions> {
-    let (events, delays) = (link.clone(), link.clone());
+    let (events, delays) = (Listening(link.clone()), link.clone());
     let mut options = ConnectOptions::new()
         .name(format!("longshore {}", setup.instance))
         .tls_client_config(tls::client_config(config)?)
@@ -70,7 +79,7 @@ async fn options(config: &Config, setup: &Setup, link: &Arc<Link>) -> Result<Con
         .request_timeout(Some(config.publish_timeout))
         .reconnect_delay_callback(move |attempt| delays.delay(attempt))
         .event_callback(move |event| {
-            events.event(event);
+            events.0.event(event);
             std::future::ready(())
         });
     if config.tls_first {

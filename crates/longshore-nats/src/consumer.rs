@@ -21,6 +21,7 @@ use crate::error::{closed, no_group};
 use crate::flight::Flight;
 use crate::intake::Intake;
 use crate::names::GroupNames;
+use crate::rescue;
 use crate::settle;
 use crate::shared::{Shared, is_missing};
 use crate::watchdog;
@@ -51,6 +52,9 @@ pub(crate) struct Inner {
     longest_delay_ms: AtomicU64,
     /// When the durable was made, in milliseconds since 1970.
     created_ms: AtomicU64,
+    /// When the connection was last made anew, in milliseconds since 1970. A server that was killed
+    /// forgets the counts of its last moments, since it writes them behind.
+    broken_ms: AtomicU64,
     /// What every member of the group has settled, as last seen.
     pub(crate) floor: AtomicU64,
     closed: AtomicBool,
@@ -82,9 +86,10 @@ impl Inner {
     }
 
     /// Whether the ledger can have an entry for a message that the server counts as new: a durable
-    /// made anew starts counting at 1.
+    /// made anew starts counting at 1, and so can one over the death of its server.
     pub(crate) fn predates(&self, published: SystemTime) -> bool {
-        let created = Duration::from_millis(self.created_ms.load(Ordering::Relaxed));
+        let broken = self.broken_ms.load(Ordering::Relaxed);
+        let created = Duration::from_millis(self.created_ms.load(Ordering::Relaxed).max(broken));
         let created = SystemTime::UNIX_EPOCH.checked_add(created + SKEW);
         created.is_none_or(|created| published <= created)
     }
@@ -99,6 +104,14 @@ impl Inner {
         let created = time(info.created.unix_timestamp_nanos());
         let created = ms(created.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default());
         self.created_ms.swap(created, Ordering::Relaxed) == created
+    }
+
+    /// The connection is another, and the server may have been killed.
+    pub(crate) fn broke(&self) {
+        let now = self.shared.setup.clock.now();
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+        self.broken_ms.store(now, Ordering::Relaxed);
     }
 
     /// The durable is another: what was held belongs to nobody, and pulls of before are gone.
@@ -162,11 +175,14 @@ impl NatsConsumer {
             lease_ms: AtomicU64::new(1),
             longest_delay_ms: AtomicU64::new(0),
             created_ms: AtomicU64::new(0),
+            broken_ms: AtomicU64::new(0),
             floor: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             end: Mutex::new(None),
         });
         inner.learn(&info);
+        // What broke a process before must not break this one.
+        rescue::look(&inner, &info).await;
         let watchdog = tokio::spawn(watchdog::run(inner.clone()));
         Ok(Self { inner, watchdog })
     }

@@ -12,6 +12,7 @@ use crate::codec::{self, ID, Place, belongs_to_server};
 use crate::error::{self, unsupported};
 use crate::flight::Held;
 use crate::names::GroupNames;
+use crate::raw::Stored;
 use crate::shared::{Shared, is_missing};
 
 const LETTER_PREFIX: &str = "longshore-dl-";
@@ -101,6 +102,24 @@ pub(crate) async fn retry(
     let msg_id = format!("{stem}:t{}", record.failures);
     with_record(shared, &names.redrive, held, record, msg_id).await?;
     shared.hit("retry.copied");
+    Ok(())
+}
+
+/// In place of a message that the client library cannot take from a connection: to the group's
+/// redrive lane, with headers that it can.
+pub(crate) async fn readable(shared: &Shared, names: &GroupNames, stored: Stored) -> Result<()> {
+    let place = Place { sequence: stored.sequence, delivered: 0, published: stored.time };
+    let id = codec::identity(&codec::incoming(Some(&stored.headers)), place);
+    let record = Record {
+        origin: Some(Position::Sequence(place.sequence).to_text()),
+        published_at: Some(place.published),
+        ..Record::default()
+    };
+    let mut headers = base(Some(&stored.headers), id.as_ref())?;
+    let stem = stem(names, &record, id.as_ref(), place);
+    codec::set(&mut headers, MSG_ID, &format!("{stem}:h"))?;
+    codec::set(&mut headers, RETRY_HEADER, &record.encode())?;
+    shared.store(&names.redrive, headers, stored.payload).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::codec::{self, Parts, Place};
 use crate::consumer::Inner;
-use crate::flight::Held;
+use crate::flight::{Back, Held};
 use crate::ledger::Entry;
 use crate::settle;
 
@@ -76,5 +76,6 @@ pub(crate) fn deliver(
 
 fn held(inner: &Inner, unseen: Unseen, id: Option<MessageId>, entry: Option<u64>) -> Held {
     let Unseen { message, reply, place, arrived } = unseen;
-    Held { message, reply, place, id, entry, expires: arrived + inner.held_for() }
+    let expires = arrived + inner.held_for();
+    Held { message, reply, place, id, entry, expires, back: Back::No }
 }

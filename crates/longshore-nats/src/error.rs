@@ -60,21 +60,54 @@ pub(crate) fn connect(native: async_nats::ConnectError) -> Error {
         ConnectErrorKind::ServerParse => ErrorKind::Config,
         // A name that does not resolve may resolve when the cluster's DNS has caught up.
         ConnectErrorKind::Dns => ErrorKind::Unavailable,
-        // A handshake that fails for the certificate's sake fails again; told from a torn one it
-        // cannot be, so it is tried as long as an absent server is, and not longer.
-        ConnectErrorKind::Tls => ErrorKind::Unavailable,
-        // Refused, reset, unreachable.
-        ConnectErrorKind::Io | ConnectErrorKind::MaxReconnects => ErrorKind::Unavailable,
+        // A handshake that was torn, or that a certificate ended: only the latter is for good.
+        ConnectErrorKind::Tls | ConnectErrorKind::Io => match distrust(&native) {
+            Some(text) => return error(ErrorKind::Unauthenticated, text).with_source(native),
+            // Refused, reset, unreachable.
+            None => ErrorKind::Unavailable,
+        },
+        ConnectErrorKind::MaxReconnects => ErrorKind::Unavailable,
         // Something listens and is silent.
         ConnectErrorKind::TimedOut => ErrorKind::Timeout,
     };
     error(kind, "cannot connect").with_source(native)
 }
 
+/// Which side did not accept the other's certificate, where that is what ended the handshake.
+fn distrust(native: &async_nats::ConnectError) -> Option<&'static str> {
+    use async_nats::rustls::{AlertDescription as Alert, Error as Tls};
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(native);
+    while let Some(found) = cause {
+        // An I/O error that wraps another shows the inner one's cause as its own.
+        let wrapped = found.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = found.downcast_ref().or_else(|| wrapped.and_then(|inner| inner.downcast_ref()));
+        match tls {
+            Some(Tls::InvalidCertificate(_)) => {
+                return Some("the server's certificate is not trusted");
+            }
+            Some(Tls::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied,
+            )) => return Some("the server refused this client's certificate, or wants one"),
+            _ => cause = found.source(),
+        }
+    }
+    None
+}
+
 /// The server answered a question with an error of JetStream.
 pub(crate) fn server(native: jetstream::Error) -> Error {
     const INSUFFICIENT_RESOURCES: u64 = 10023;
     const STORAGE_EXCEEDED: u64 = 10047;
+    const NO_PEERS: u64 = 10005;
+    const MAXIMUM_CONSUMERS: u64 = 10026;
+    const MAXIMUM_STREAMS: u64 = 10027;
     let code = native.error_code();
     let number = code.0;
     let (kind, text) = match code {
@@ -101,6 +134,14 @@ pub(crate) fn server(native: jetstream::Error) -> Error {
         // The account's or the server's storage is used up.
         _ if number == INSUFFICIENT_RESOURCES || number == STORAGE_EXCEEDED => {
             (ErrorKind::Backpressure, "the storage of the account is used up")
+        }
+        // A cluster that has not all of its nodes yet, or now.
+        _ if number == NO_PEERS => {
+            (ErrorKind::Unavailable, "the cluster has too few nodes for the replicas now")
+        }
+        // Somebody has to raise it; trying again does not help.
+        _ if number == MAXIMUM_CONSUMERS || number == MAXIMUM_STREAMS => {
+            (ErrorKind::Config, "the account may have no more streams or consumers")
         }
         // A limit of the stream that is lower than the server's.
         ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM | ErrorCode::STREAM_HEADER_EXCEEDS_MAXIMUM => {

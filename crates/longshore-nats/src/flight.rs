@@ -21,6 +21,17 @@ pub(crate) struct Held {
     pub(crate) entry: Option<u64>,
     /// The end of the lease by our clock: the server itself takes settlements that come too late.
     pub(crate) expires: Instant,
+    pub(crate) back: Back,
+}
+
+/// Whether the server was told to deliver it again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Back {
+    No,
+    /// The order is on its way, and its answer is not here.
+    Ordered,
+    /// And it came again before the answer: it is the next delivery's now.
+    Came,
 }
 
 #[derive(Debug)]
@@ -72,8 +83,28 @@ impl Flight {
         self.slab.extract(|_, held| held.expires <= now).len()
     }
 
+    /// The server is about to be told to deliver it again.
+    pub(crate) fn give_back(&mut self, token: AckToken) {
+        if let Ok(held) = self.slab.get_mut(token) {
+            held.back = Back::Ordered;
+        }
+    }
+
+    /// Nobody knows whether the order arrived, unless the message came again meanwhile: says so, and
+    /// lets go of it then.
+    pub(crate) fn came_back(&mut self, token: AckToken) -> bool {
+        let Ok(held) = self.slab.get_mut(token) else { return false };
+        let came = held.back == Back::Came;
+        held.back = Back::No;
+        if came {
+            self.remove(token);
+        }
+        came
+    }
+
     /// Something that is held came again, since the server was killed or is early: the run that has
-    /// it goes on, under the new delivery.
+    /// it goes on, under the new delivery. What is being given back comes again because of that: it
+    /// is nobody's run, and the next delivery.
     pub(crate) fn renew(
         &mut self,
         place: Place,
@@ -81,16 +112,21 @@ impl Flight {
         now: Instant,
         lease: Duration,
     ) -> bool {
-        let same = |held: &Held| held.place.sequence == place.sequence && held.expires > now;
+        let same = |held: &Held| {
+            held.place.sequence == place.sequence && held.expires > now && held.back != Back::Came
+        };
         let Some(token) = self.slab.iter().find(|(_, held)| same(held)).map(|(token, _)| token)
         else {
             return false;
         };
-        if let Ok(held) = self.slab.get_mut(token) {
-            held.place = place;
-            held.reply = reply.clone();
-            held.expires = now + lease;
+        let Ok(held) = self.slab.get_mut(token) else { return false };
+        if held.back == Back::Ordered {
+            held.back = Back::Came;
+            return false;
         }
+        held.place = place;
+        held.reply = reply.clone();
+        held.expires = now + lease;
         true
     }
 
@@ -120,4 +156,70 @@ pub(crate) fn in_place(record: &Record, held: &Held) -> Record {
     kept.id = held.id.clone();
     kept.not_before = None;
     kept
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn place(delivered: u32) -> Place {
+        let reply = format!("$JS.ACK.S.C.{delivered}.7.{delivered}.1700000000000000000.0");
+        crate::codec::place(&reply).expect("a reply subject of a delivery")
+    }
+
+    fn held(now: Instant) -> Held {
+        let message = Message {
+            subject: "orders".into(),
+            reply: None,
+            payload: Bytes::new(),
+            headers: None,
+            status: None,
+            description: None,
+            length: 0,
+        };
+        let expires = now + LEASE;
+        let (reply, place) = ("first".into(), place(1));
+        Held { message, reply, place, id: None, entry: None, expires, back: Back::No }
+    }
+
+    fn renewed(flight: &mut Flight, now: Instant) -> bool {
+        flight.renew(place(2), &"second".into(), now, LEASE)
+    }
+
+    #[tokio::test]
+    async fn what_comes_again_goes_on_under_the_new_delivery() {
+        let (mut flight, now) = (Flight::new(4), Instant::now());
+        let token = flight.insert(held(now)).unwrap();
+        assert!(renewed(&mut flight, now));
+        assert_eq!(flight.get(token, now).unwrap().reply.as_str(), "second");
+    }
+
+    #[tokio::test]
+    async fn what_is_given_back_and_comes_before_the_answer_is_the_next_delivery() {
+        let (mut flight, now) = (Flight::new(4), Instant::now());
+        let first = flight.insert(held(now)).unwrap();
+        flight.give_back(first);
+        assert!(!renewed(&mut flight, now), "nobody would hold it once the answer is here");
+        let second = flight.insert(held(now)).unwrap();
+        // The order's answer is lost: it was carried out all the same.
+        assert!(flight.came_back(first));
+        assert!(flight.get(first, now).is_err());
+        // The server is killed: the second run goes on.
+        assert!(renewed(&mut flight, now));
+        assert_eq!(flight.get(second, now).unwrap().reply.as_str(), "second");
+    }
+
+    #[tokio::test]
+    async fn an_order_that_is_unknown_leaves_the_token_valid() {
+        let (mut flight, now) = (Flight::new(4), Instant::now());
+        let token = flight.insert(held(now)).unwrap();
+        flight.give_back(token);
+        assert!(!flight.came_back(token));
+        assert!(flight.get(token, now).is_ok());
+        assert!(renewed(&mut flight, now));
+    }
 }

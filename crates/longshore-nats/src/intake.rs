@@ -42,6 +42,8 @@ pub(crate) struct Intake {
     inbox: Option<(Subscriber, Subject)>,
     /// Asked for and not come.
     outstanding: usize,
+    /// The last place that came.
+    highest: u64,
     unseen: VecDeque<Unseen>,
     heard: Instant,
     /// A pull was refused: the next follows with the tick, so that it is no storm.
@@ -70,6 +72,7 @@ impl Intake {
             generation,
             inbox: None,
             outstanding: 0,
+            highest: 0,
             unseen: VecDeque::new(),
             heard: Instant::now(),
             paused: false,
@@ -124,6 +127,7 @@ impl Intake {
         if generation != self.generation {
             // The client subscribes again by itself, but the pulls died with the connection.
             self.generation = generation;
+            inner.broke();
             // What came before the end can still be settled: the server keeps its pending list.
             self.collect(inner, arrived);
             self.inbox = None;
@@ -164,16 +168,20 @@ impl Intake {
 
     fn take(&mut self, inner: &Inner, message: Message, arrived: Instant) {
         self.heard = Instant::now();
-        if let Some(status) = message.status {
+        let reply = message.reply.clone();
+        let delivery = reply.and_then(|r| Some((r.clone(), codec::place(&r)?)));
+        // A stored message can have a status line too, where a foreign program wrote one: what is
+        // to be settled is a delivery.
+        if let (Some(status), None) = (message.status, &delivery) {
             return self.status(inner, status, message.headers.as_ref());
         }
-        let reply = message.reply.clone();
-        let Some((reply, place)) = reply.and_then(|r| Some((r.clone(), codec::place(&r)?))) else {
+        let Some((reply, place)) = delivery else {
             tracing::warn!("something that is no delivery came to the inbox; it is dropped");
             return;
         };
         self.outstanding = self.outstanding.saturating_sub(1);
-        if place.delivered > 1 {
+        // Either the server says that it comes again, or it has forgotten, and the place says so.
+        if place.delivered > 1 || place.sequence <= self.highest {
             let renewed = inner.flight().renew(place, &reply, arrived, inner.held_for());
             if renewed {
                 return;
@@ -181,6 +189,7 @@ impl Intake {
             // The same one, handed over again before anyone saw it.
             self.unseen.retain(|unseen| unseen.place.sequence != place.sequence);
         }
+        self.highest = self.highest.max(place.sequence);
         self.unseen.push_back(Unseen { message, reply, place, arrived });
     }
 

@@ -10,7 +10,7 @@ use longshore_core::{Error, ErrorKind, Result};
 use longshore_driver::{Backoff, BackoffConfig};
 use tokio::sync::watch;
 
-use crate::error::{closed, down, forbidden, timeout, unauthenticated};
+use crate::error::{closed, down, error, forbidden, timeout, unauthenticated};
 
 /// Refusals that are remembered: they are matched to what waits right now.
 const REMEMBERED: usize = 64;
@@ -94,6 +94,17 @@ impl Link {
             status.end.get_or_insert(why);
             status.up = false;
         });
+    }
+
+    /// The client's own task is gone. Where it was not closed, it panicked over something that it
+    /// read: known is a lone carriage return in a header of a foreign message.
+    pub(crate) fn deserted(&self) {
+        // An attempt at a first connection that failed leaves too.
+        if self.status.borrow().generation > 0 && self.check().is_ok() {
+            let text = "the client library ended by itself: see the log for its panic. If a message \
+                        did it, a consumer that is opened anew replaces that message";
+            self.end(error(ErrorKind::Unexpected, text));
+        }
     }
 
     /// Called by the client for each change. It drops events where we are slow, so whoever waits

@@ -2,6 +2,12 @@
 
 use longshore_core::{GroupName, Lane, SmolStr, Source, TopicName, derived};
 
+/// Before the sequence of a message whose copy took its place.
+pub(crate) const RESCUED: char = 'r';
+
+/// How the name of a suspect lane's durable ends. No group's does: it has no `=`.
+pub(crate) const SUSPECTS: &str = "=suspect";
+
 /// A stream or durable name: these take no dots.
 fn undotted(name: &str) -> String {
     name.replace('.', "=")
@@ -54,7 +60,7 @@ impl GroupNames {
             of: TopicNames::new(topic),
             group: group.clone(),
             durable: group.to_string(),
-            suspect_durable: format!("{group}=suspect"),
+            suspect_durable: format!("{group}{SUSPECTS}"),
             redrive: derived(topic, group, Lane::Redrive),
             suspect: derived(topic, group, Lane::Suspect),
             dlq_stream: undotted(&dlq),
@@ -76,18 +82,31 @@ impl GroupNames {
     /// good where of two filters one continues the other (`orders`, `orders.billing.redrive`) and
     /// no pull waits when they are published.
     pub(crate) fn filters(&self) -> Vec<String> {
-        let topic = self.of.topic.as_str();
-        let head = topic.rfind('.').map_or("", |dot| &topic[..=dot]);
+        let head = self.head();
         vec![format!("{head}*"), format!("{head}*.{}.redrive", self.group)]
     }
 
+    /// The same for the lane of suspects. With its plain subject beside the wildcards of the group,
+    /// nats-server 2.10.27 takes a topic under interest retention for one that nobody reads: it
+    /// confirms and drops.
     pub(crate) fn suspect_filters(&self) -> Vec<String> {
-        vec![self.suspect.to_string()]
+        vec![format!("{}*.{}.suspect", self.head(), self.group)]
+    }
+
+    /// What stands before the topic's last component.
+    fn head(&self) -> &str {
+        let topic = self.of.topic.as_str();
+        topic.rfind('.').map_or("", |dot| &topic[..=dot])
     }
 
     /// Where the record of the message at `sequence` stands.
     pub(crate) fn ledger_subject(&self, sequence: u64) -> String {
         format!("longshore.ledger.{}.{}.{sequence}", self.of.topic, self.group)
+    }
+
+    /// Where it stands that the message at `sequence` was replaced by a copy.
+    pub(crate) fn rescued_subject(&self, sequence: u64) -> String {
+        format!("longshore.ledger.{}.{}.{RESCUED}{sequence}", self.of.topic, self.group)
     }
 }
 
@@ -104,6 +123,7 @@ mod tests {
         assert_eq!(names.of.subjects()[1..], ["shop.orders.*.redrive", "shop.orders.*.suspect"]);
         assert_eq!(names.subjects(), ["shop.orders", "shop.orders.billing.redrive"]);
         assert_eq!(names.filters(), ["shop.*", "shop.*.billing.redrive"]);
+        assert_eq!(names.suspect_filters(), ["shop.*.billing.suspect"]);
         assert_eq!(names.suspect_durable, "billing=suspect");
         assert_eq!(names.dlq_stream, "shop=orders=billing=dlq");
         assert_eq!(names.ledger_subject(7), "longshore.ledger.shop.orders.billing.7");

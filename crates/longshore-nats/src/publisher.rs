@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::jetstream::context::PublishAckFuture;
-use async_nats::jetstream::stream::RetentionPolicy;
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use longshore_core::{
@@ -19,20 +18,20 @@ use tokio::time::{Instant, timeout_at};
 use crate::codec;
 use crate::declare::stream_info;
 use crate::error::{self, BACKEND, closed, no_topic};
+use crate::interest::{Groups, Interested};
 use crate::link::Concern;
 use crate::names::TopicNames;
 use crate::shared::{Shared, is_missing};
 
-/// How long an answer to "has the topic a group?" is believed, under `retention=interest`.
-const GROUPS_KNOWN_FOR: std::time::Duration = std::time::Duration::from_secs(1);
 /// All of them are taken where everything in flight is waited for.
 const BATCHES: u32 = 1 << 16;
 
 pub(crate) struct NatsPublisher {
     shared: Arc<Shared>,
     names: TopicNames,
-    /// Who is first polled is first written; under interest, when the topic last had a group.
-    turn: Mutex<Option<Instant>>,
+    /// Who is first polled is first written.
+    turn: Mutex<()>,
+    groups: Arc<Groups>,
     in_flight: Arc<Semaphore>,
     closed: AtomicBool,
 }
@@ -55,7 +54,8 @@ impl NatsPublisher {
         Ok(Self {
             shared,
             names,
-            turn: Mutex::new(None),
+            turn: Mutex::new(()),
+            groups: Arc::default(),
             in_flight,
             closed: AtomicBool::new(false),
         })
@@ -66,34 +66,27 @@ impl NatsPublisher {
         if self.closed.load(Ordering::Acquire) { Err(closed("publisher")) } else { Ok(()) }
     }
 
-    /// Under interest retention the server confirms what nobody will ever read.
-    async fn check_groups(&self, known: &mut Option<Instant>) -> Result<()> {
-        if !self.shared.config.interest
-            || known.is_some_and(|known| known.elapsed() < GROUPS_KNOWN_FOR)
-        {
-            return Ok(());
-        }
-        let info = stream_info(&self.shared, &self.names.stream).await?;
-        if info.config.retention == RetentionPolicy::Interest && info.state.consumer_count == 0 {
-            return Err(error::error(
-                ErrorKind::Unroutable,
-                format!("topic `{}` has no group, and interest retention drops", self.names.topic),
-            ));
-        }
-        *known = Some(Instant::now());
-        Ok(())
-    }
-
-    async fn send(&self, message: Message, deadline: Instant) -> Sent {
+    async fn send(
+        &self,
+        message: Message,
+        interested: Option<Interested>,
+        deadline: Instant,
+    ) -> Sent {
         let id = message.id.clone().unwrap_or_else(MessageId::generate);
         let checked = message
             .check(self.shared.config.max_body)
             .map_err(|error| error.with_backend(BACKEND))
             .and_then(|()| codec::outgoing(&message, &id));
-        let headers = match checked {
+        let mut headers = match checked {
             Ok(headers) => headers,
             Err(error) => return Sent::Known(error.with_outcome(Outcome::Refused)),
         };
+        if let Some(interested) = interested {
+            let marked = format!("{id}{}", interested.mark());
+            if let Err(error) = codec::set(&mut headers, "Nats-Msg-Id", &marked) {
+                return Sent::Known(error);
+            }
+        }
         let topic = self.names.topic.as_str();
         let sent = self.shared.send(topic, Some(headers), message.body);
         match timeout_at(deadline, sent).await {
@@ -117,8 +110,9 @@ impl NatsPublisher {
 impl Publisher for NatsPublisher {
     async fn publish(&self, batch: &mut Vec<Message>) -> Result<Confirms> {
         self.check_open()?;
-        let mut turn = self.turn.lock().await;
-        self.check_groups(&mut turn).await.map_err(|e| e.with_outcome(Outcome::NotSent))?;
+        let turn = self.turn.lock().await;
+        let interested = self.groups.before(&self.shared, &self.names).await;
+        let interested = interested.map_err(|error| error.with_outcome(Outcome::NotSent))?;
         let since = self.shared.link.denials();
         let deadline = Instant::now() + self.shared.deadline();
         let permit = self.in_flight.clone().try_acquire_owned();
@@ -128,7 +122,7 @@ impl Publisher for NatsPublisher {
         batch.reverse();
         let line = Line(batch);
         while let Some(message) = line.0.pop() {
-            let one = self.send(message, deadline).await;
+            let one = self.send(message, interested, deadline).await;
             let full = matches!(&one, Sent::Known(why)
                 if matches!(why.kind(), ErrorKind::Backpressure | ErrorKind::Unavailable));
             sent.push(one);
@@ -143,8 +137,16 @@ impl Publisher for NatsPublisher {
         // A busy sender would otherwise never let another task of its thread run.
         tokio::task::coop::consume_budget().await;
         let (shared, names) = (self.shared.clone(), self.names.clone());
+        let groups = self.groups.clone();
         Ok(Confirms::later(async move {
-            let outcomes = confirm(&shared, &names, sent, since).await;
+            let mut outcomes = confirm(&shared, &names, sent, since).await;
+            if let Some(before) = interested
+                && outcomes.iter().any(Result::is_ok)
+                && let Err(why) = groups.behind(&shared, &names, before).await
+            {
+                let why = why.with_outcome(Outcome::Unknown);
+                outcomes.iter_mut().filter(|it| it.is_ok()).for_each(|it| *it = Err(why.clone()));
+            }
             drop(permit);
             outcomes
         }))

@@ -70,8 +70,18 @@ pub(crate) async fn settle(inner: &Inner, batch: &[Settlement], out: &mut Vec<Re
 
 async fn finish(inner: &Inner, ready: Vec<Ready>, out: &mut [Result<()>]) {
     let orders: Vec<_> = ready.iter().map(|one| (one.reply.clone(), one.order)).collect();
+    {
+        // Before they are sent: a short delay is over before the answer is here.
+        let mut flight = inner.flight();
+        let back = ready.iter().filter(|one| matches!(one.order, Order::Nak(_)));
+        back.for_each(|one| flight.give_back(one.token));
+    }
     if let Err(why) = ack::send(&inner.shared, &orders).await {
-        ready.iter().for_each(|one| out[one.at] = Err(why.clone()));
+        let mut flight = inner.flight();
+        for one in ready.iter().filter(|one| !flight.came_back(one.token)) {
+            out[one.at] = Err(why.clone());
+        }
+        drop(flight);
         // Nobody listens where the consumer is gone.
         inner.suspicion.notify_one();
         return;

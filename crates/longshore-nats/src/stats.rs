@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::browse::next;
 use crate::declare::{consumer_info, stream_info};
 use crate::error::no_group;
-use crate::names::GroupNames;
+use crate::names::{GroupNames, RESCUED};
 use crate::shared::{Shared, is_missing};
 
 /// What the server knows: it counts a waiting retry among the unsettled, so those with a record
@@ -35,7 +35,7 @@ pub(crate) async fn stats(shared: &Shared, source: &Source) -> Result<Stats> {
     let unsettled = info.num_ack_pending as u64;
     let (subjects, recorded) = match source {
         Source::Group { .. } => (names.subjects(), recorded(shared, &names).await?),
-        _ => (names.suspect_filters(), 0),
+        _ => (vec![names.suspect.to_string()], 0),
     };
     let waiting = recorded.min(unsettled);
     let mut oldest = None;
@@ -80,7 +80,10 @@ async fn recorded(shared: &Shared, names: &GroupNames) -> Result<u64> {
     let operation = format!("STREAM.INFO.{stream}");
     let ask = json!({ "subjects_filter": ledger_of(names) });
     let found: Counted = shared.api(&operation, stream, &ask).await?;
-    Ok(found.state.subjects.map_or(0, |subjects| subjects.values().sum()))
+    let waits =
+        |subject: &str| !subject.rsplit('.').next().is_some_and(|it| it.starts_with(RESCUED));
+    let subjects = found.state.subjects.unwrap_or_default();
+    Ok(subjects.iter().filter(|(subject, _)| waits(subject)).map(|(_, count)| count).sum())
 }
 
 fn age(shared: &Shared, since: SystemTime) -> Duration {

@@ -10,6 +10,7 @@ pub struct Options {
     pub(crate) files: Vec<(String, Vec<u8>)>,
     pub(crate) server: Option<PathBuf>,
     pub(crate) patience: Duration,
+    pub(crate) nodes: Option<usize>,
 }
 
 impl Default for Options {
@@ -17,7 +18,7 @@ impl Default for Options {
         // NATS takes a tenth of a second; a busy machine has been seen to take four times as long,
         // and the slowest broker to come needs about ten seconds.
         let patience = Duration::from_secs(30);
-        Self { config: String::new(), files: Vec::new(), server: None, patience }
+        Self { config: String::new(), files: Vec::new(), server: None, patience, nodes: None }
     }
 }
 
@@ -45,6 +46,13 @@ impl Options {
     #[must_use]
     pub fn server(mut self, program: impl Into<PathBuf>) -> Self {
         self.server = Some(program.into());
+        self
+    }
+
+    /// Runs so many servers as one cluster, in place of the row's number.
+    #[must_use]
+    pub fn nodes(mut self, count: usize) -> Self {
+        self.nodes = Some(count);
         self
     }
 

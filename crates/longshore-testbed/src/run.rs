@@ -57,11 +57,11 @@ impl Run {
         Ok(running)
     }
 
-    /// A place for a broker of `row`, with ports that no other has.
-    pub(crate) fn claim(&self, row: &Row) -> Result<Slot> {
+    /// A place for a broker of `row` with so many nodes, and ports that no other has.
+    pub(crate) fn claim(&self, row: &Row, nodes: usize) -> Result<Slot> {
         let taken: BTreeSet<u16> =
             self.sweep()?.into_iter().flat_map(|record| record.ports).collect();
-        let count = row.nodes * row.flavor.ports();
+        let count = nodes * row.flavor.ports();
         let ports = ports::free(count, &taken).tried(|| "choosing ports".to_owned())?;
         let name = row.folder();
         let mut numbers = 1..;

@@ -71,6 +71,12 @@ impl Testbed {
         kit::ensure(row, &self.kits, &Progress::silent().task(row.name())).await
     }
 
+    /// The folder of a library of Python, for `PYTHONPATH`: a wheel that is fetched by pip if it is
+    /// not there, and installed nowhere. For tests that let a program of another language in.
+    pub async fn python_library(&self, package: &str, version: &str) -> Result<PathBuf> {
+        kit::library(&self.kits, package, version).await
+    }
+
     /// Starts several at once; one outcome each, in the order of their names.
     pub async fn brokers<S: AsRef<str>>(
         &self,
@@ -131,7 +137,8 @@ impl Testbed {
     async fn place(&self, row: &'static Row, options: &Options, bin: &Path) -> Result<Broker> {
         let (run, bin, options) = (self.run.clone(), bin.to_owned(), options.clone());
         blocking("making a broker's folder", move || {
-            let slot = Arc::new(Run::lock(&run)?.claim(row)?);
+            let count = options.nodes.unwrap_or(row.nodes);
+            let slot = Arc::new(Run::lock(&run)?.claim(row, count)?);
             let record = slot.record();
             let nodes = record.ports.chunks(row.flavor.ports()).enumerate();
             let nodes = nodes.map(|(index, ports)| NodeSite {

@@ -6,7 +6,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-use kit::{eventually, greeting, ground, hold, ignored_by, read_data, write_data};
+use kit::{
+    eventually, greeting, ground, hold, ignored_by, read_data, write_data, write_replicated,
+};
 use longshore_testbed::{Error, Identity, Options, Progress, Testbed};
 
 const BOTH: [&str; 2] = ["nats@2.15", "nats@2.10"];
@@ -65,6 +67,20 @@ async fn a_killed_broker_comes_back_with_its_data_and_port() {
 
         broker.restart().await.unwrap();
         assert_eq!(read_data(&broker).await, 1, "{name} kept it through an orderly restart");
+    }
+}
+
+#[tokio::test]
+async fn three_nodes_are_one_cluster_that_outlives_one_of_them() {
+    for name in BOTH {
+        let broker = Testbed::start(name, Options::default().nodes(3)).await.unwrap();
+        assert_eq!((broker.nodes().len(), broker.url().matches("127.0.0.1").count()), (3, 3));
+        write_replicated(&broker).await;
+        broker.nodes()[2].kill().await.unwrap();
+        assert_eq!(broker.nodes()[2].pid(), None);
+        assert!(broker.nodes()[0].pid().is_some());
+        broker.nodes()[2].restart().await.unwrap();
+        assert_eq!(read_data(&broker).await, 1, "{name} kept its message");
     }
 }
 

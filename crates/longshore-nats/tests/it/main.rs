@@ -4,10 +4,24 @@
 //! (`nats@2.10`), or of the default one.
 
 mod bad_input;
+mod certificates;
+mod child;
+mod cluster;
+mod crashes;
 mod deleted;
+mod denied;
+mod foreign;
+mod full;
+mod interest;
+mod jwt;
+mod killed;
 mod letters;
+mod login;
+mod outage;
+mod parked;
 mod records;
 mod restart;
 mod server;
 mod settle;
 mod support;
+mod tls;

@@ -35,7 +35,11 @@ pub(crate) fn group(topic: &str) -> Group {
 impl Bench {
     /// A connection, the topic `orders` and its group `billing`.
     pub(crate) async fn new(url: &str) -> Self {
-        let nats = connect(url, Setup::default()).await.unwrap();
+        Self::with(url, Setup::default()).await
+    }
+
+    pub(crate) async fn with(url: &str, setup: Setup) -> Self {
+        let nats = connect(url, setup).await.unwrap();
         let group = group("orders");
         let (topic, name) = (group.topic.clone(), group.name.clone());
         nats.declare(&Topology::group(group)).await.unwrap();
@@ -59,11 +63,19 @@ impl Bench {
     }
 
     pub(crate) async fn consumer(&self, source: Source) -> Box<dyn Consumer> {
+        self.consumer_of(source, 16).await
+    }
+
+    pub(crate) async fn consumer_of(&self, source: Source, prefetch: u16) -> Box<dyn Consumer> {
         let instance = InstanceId::generate();
-        self.nats
-            .consumer(&ConsumerSpec { source, prefetch: 16, lease: LEASE, instance })
-            .await
-            .unwrap()
+        let spec = ConsumerSpec { source, prefetch, lease: LEASE, instance };
+        self.nats.consumer(&spec).await.unwrap()
+    }
+
+    /// Gives the group another lease; members hear of it when they open or look.
+    pub(crate) async fn lease(&self, lease: Duration) {
+        let group = Group { lease, ..group(self.topic.as_str()) };
+        self.nats.declare(&Topology::group(group)).await.unwrap();
     }
 
     pub(crate) async fn publish(&self, body: &str) -> Result<Receipt> {

