@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's automation, in Rust, so that it runs wherever the project builds.
 
 mod backends;
+mod bench;
 mod brokers;
 mod conformance;
 mod process;
@@ -23,6 +24,8 @@ enum Command {
     Test(tests::Options),
     /// Run the conformance suite.
     Conformance(conformance::Options),
+    /// Measure longshore beside the raw clients.
+    Bench(bench::Options),
     /// Start, stop and list real brokers on this machine.
     Brokers(brokers::Arguments),
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().command {
         Command::Test(options) => tests::run(&options),
         Command::Conformance(options) => conformance::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Brokers(arguments) => brokers::run(arguments),
     };
     match outcome {

@@ -43,6 +43,9 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let bare = ["test", "--locked", "-p", "longshore", "--no-default-features"];
     summary.tests("tests without any backend", cargo(bare).args(["--test", "no_backend"]))?;
 
+    let smoke = ["run", "--locked", "--quiet", "-p", "bench", "--", "--smoke"];
+    summary.check("benchmark, smoke", &mut cargo(smoke))?;
+
     heading("conformance");
     let report = conformance::target()?.join("conformance.json");
     let (passed, count) = conformance::count(&conformance::Options::of(&backends, report))?;
