@@ -1,13 +1,15 @@
 //! The backends that are measured: one row each.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use longshore_testbed::{Broker, Options, Progress, Testbed};
+use tokio::time::Instant;
 
-use crate::contender::Contender;
+use crate::contender::{Contender, Left};
 use crate::meter::Server;
 use crate::ours::Ours;
 use crate::raw;
@@ -38,6 +40,16 @@ pub(crate) const ALL: &[Backend] = &[
     },
 ];
 
+/// A group's first seconds are no steady state: NATS looks up the record of each message that was
+/// published up to five seconds after its group was made.
+const FIRST_SECONDS: Duration = Duration::from_secs(6);
+
+/// The topic and group of all runs in which longshore consumes.
+pub(crate) struct Kept {
+    pub(crate) topic: String,
+    pub(crate) usable: Instant,
+}
+
 /// A backend that is ready to be measured.
 pub(crate) struct Ready {
     pub(crate) backend: &'static Backend,
@@ -45,6 +57,8 @@ pub(crate) struct Ready {
     pub(crate) ours: Arc<dyn Contender>,
     pub(crate) raw: Vec<Arc<dyn Contender>>,
     pub(crate) server: Server,
+    /// None where each run has a broker of its own.
+    pub(crate) kept: Option<Kept>,
     /// Stops when it is dropped.
     _broker: Option<Broker>,
 }
@@ -62,6 +76,7 @@ impl Backend {
                     ours,
                     raw: Vec::new(),
                     server: Server::Here,
+                    kept: None,
                     _broker: None,
                 });
             }
@@ -84,14 +99,27 @@ impl Backend {
             }
             None => Server::Elsewhere,
         };
+        let topic = format!("bench-{}-kept", std::process::id());
+        let ours = Ours::connected(&url, &topic).await?;
         Ok(Ready {
             backend: self,
             version: broker.as_ref().map_or_else(|| "given".to_owned(), |b| b.version().to_owned()),
-            ours: Arc::new(Ours::connected(&url).await?),
+            ours: Arc::new(ours),
             raw: connect(url).await?,
             server,
+            kept: Some(Kept { topic, usable: Instant::now() + FIRST_SECONDS }),
             _broker: broker,
         })
+    }
+}
+
+impl Ready {
+    /// Removes what was kept: the server may be someone's own.
+    pub(crate) async fn finish(&self) -> Result<()> {
+        if let (Some(kept), Some(raw)) = (&self.kept, self.raw.first()) {
+            raw.clean(&kept.topic, Left::Everything).await?;
+        }
+        Ok(())
     }
 }
 

@@ -26,6 +26,13 @@ pub(crate) enum Work {
     Lateness,
 }
 
+impl Work {
+    /// Whether it reads what it publishes.
+    pub(crate) fn consumes(self) -> bool {
+        !matches!(self, Self::Tasks(_) | Self::Window(_))
+    }
+}
+
 /// The window of [`Work::Both`], and the default one of a longshore sender.
 pub(crate) const WINDOW: usize = 1024;
 /// Handlers at a time.

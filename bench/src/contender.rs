@@ -25,14 +25,21 @@ pub(crate) trait Contender: fmt::Debug + Send + Sync + 'static {
     /// Whether it can do this; longshore can do all.
     fn does(&self, work: Work) -> bool;
 
-    /// Does `job` on a topic that nobody used before. What it makes there it may leave.
+    /// Does `job` on a topic that is empty. What it makes there it may leave.
     ///
     /// # Errors
     /// Whatever the broker meets, and a count that is off.
     async fn run(&self, job: &Job) -> Result<Sample>;
 
-    /// Removes what a run on `topic` left, whoever ran.
-    async fn clean(&self, topic: &str) -> Result<()>;
+    /// Removes what a run on `topic` left, whoever ran: the messages, or all of it.
+    async fn clean(&self, topic: &str, left: Left) -> Result<()>;
+}
+
+/// What a run leaves to be removed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Left {
+    Messages,
+    Everything,
 }
 
 /// What one measurement is to do.

@@ -125,6 +125,7 @@ async fn measure(
         rows.push(Row::new(&ready, &measured));
     }
     bar.finish_and_clear();
+    ready.finish().await?;
     Ok(rows)
 }
 

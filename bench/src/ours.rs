@@ -15,7 +15,7 @@ use crate::case::{
     CONCURRENCY, DEAD_LETTER_GAP, LATENCY_PACE, LATENESS_GAP, LATENESS_PACE, SLOW_SHARE, SLOW_WAIT,
     WINDOW, Work,
 };
-use crate::contender::{Contender, Job, Tracker, in_tasks, in_window, now, number, paced};
+use crate::contender::{Contender, Job, Left, Tracker, in_tasks, in_window, now, number, paced};
 use crate::meter::Sample;
 
 const GROUP: &str = "group";
@@ -33,9 +33,10 @@ pub(crate) struct Ours {
 }
 
 impl Ours {
-    /// One connection for all runs.
-    pub(crate) async fn connected(url: &str) -> Result<Self> {
+    /// One connection for all runs, and one group on `topic` for those that consume.
+    pub(crate) async fn connected(url: &str, topic: &str) -> Result<Self> {
         let client = longshore::connect(url).await?;
+        declare(&client, topic, &Policy::default()).await?;
         Ok(Self { url: url.to_owned(), client: Some(client) })
     }
 
@@ -74,7 +75,7 @@ impl Contender for Ours {
     }
 
     /// The broker of a run is gone with its client; of one that stays, a raw client cleans.
-    async fn clean(&self, _: &str) -> Result<()> {
+    async fn clean(&self, _: &str, _: Left) -> Result<()> {
         Ok(())
     }
 }
@@ -260,10 +261,8 @@ impl Run {
         worker.policy(policy).concurrency(CONCURRENCY).prefetch(PREFETCH)
     }
 
-    /// Makes the group before there are messages for it.
     async fn declare(&self, policy: &Policy) -> Result<()> {
-        let group = self.client.subscribe(self.job.topic.as_str(), GROUP).policy(policy.clone());
-        Ok(group.await?.close().await?)
+        declare(&self.client, &self.job.topic, policy).await
     }
 
     /// Waits until all is handled and the broker has every settlement; then stops clock and worker.
@@ -289,6 +288,12 @@ impl Run {
         ensure!(complete(&tally, wanted), "of {wanted} messages the worker says: {tally}");
         Ok(sample)
     }
+}
+
+/// Makes the group before there are messages for it.
+async fn declare(client: &Client, topic: &str, policy: &Policy) -> Result<()> {
+    let group = client.subscribe(topic, GROUP).policy(policy.clone());
+    Ok(group.await?.close().await?)
 }
 
 fn check_size(tracker: &Tracker, received: &Received, size: usize) {

@@ -20,4 +20,5 @@ pages! {
     writing_a_backend = "../../docs/writing-a-backend.md",
     testing = "../../docs/testing.md",
     memory = "../../docs/backends/memory.md",
+    performance = "../../docs/performance.md",
 }

@@ -17,7 +17,7 @@ use futures::stream::{FuturesUnordered, TryStreamExt as _};
 use longshore::MessageId;
 
 use crate::case::{CONCURRENCY, LATENCY_PACE, SLOW_SHARE, SLOW_WAIT, WINDOW, Work};
-use crate::contender::{Contender, Job, Tracker, in_tasks, in_window, now, number, paced};
+use crate::contender::{Contender, Job, Left, Tracker, in_tasks, in_window, now, number, paced};
 use crate::meter::Sample;
 
 const DURABLE: &str = "group";
@@ -91,14 +91,20 @@ impl Contender for Nats {
         }
     }
 
-    async fn clean(&self, topic: &str) -> Result<()> {
+    async fn clean(&self, topic: &str, left: Left) -> Result<()> {
         let names: Vec<String> = self.context.stream_names().try_collect().await?;
         let (ledger, derived) = (format!("longshore=ledger={topic}"), format!("{topic}="));
-        let left = |name: &&String| {
+        let of_topic = |name: &&String| {
             *name == topic || **name == ledger || name.starts_with(derived.as_str())
         };
-        for name in names.iter().filter(left) {
-            self.context.delete_stream(name).await.with_context(|| format!("removing {name}"))?;
+        for name in names.iter().filter(of_topic) {
+            let context = || format!("removing what is left in {name}");
+            if left == Left::Everything {
+                self.context.delete_stream(name).await.with_context(context)?;
+            } else {
+                let stream = self.context.get_stream_no_info(name).await.with_context(context)?;
+                stream.purge().await.with_context(context)?;
+            }
         }
         Ok(())
     }
