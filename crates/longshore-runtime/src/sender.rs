@@ -242,9 +242,9 @@ impl Future for Pending {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
-            State::Sent { confirms, permit } => Pin::new(confirms).poll(cx).map(|mut outcomes| {
+            State::Sent { confirms, permit } => confirms.poll_one(cx).map(|outcome| {
                 permit.take();
-                outcomes.pop().unwrap_or_else(|| Err(missing("send")))
+                outcome.unwrap_or_else(|| Err(missing("send")))
             }),
             State::Failed(error) => {
                 Poll::Ready(Err(error.take().unwrap_or_else(|| missing("send"))))
