@@ -140,7 +140,13 @@ impl Shared {
     }
 
     pub(super) fn take_orders(&self) -> Orders {
-        std::mem::take(&mut self.lock().orders)
+        let orders = &mut self.lock().orders;
+        // The next batch will be about as long as this one: it need not grow to it anew.
+        let settlements = Vec::with_capacity(orders.settlements.len());
+        Orders {
+            settlements: std::mem::replace(&mut orders.settlements, settlements),
+            extensions: std::mem::take(&mut orders.extensions),
+        }
     }
 
     /// When the engine wants its next tick.
