@@ -13,7 +13,7 @@ use futures::future::join_all;
 use futures::{FutureExt as _, StreamExt as _};
 use longshore_core::{Event, Result, Retryability};
 use tokio::sync::watch;
-use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval};
 
 use crate::ack::{self, Order};
 use crate::codec;
@@ -30,9 +30,6 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Twice missed, with room for a slow moment.
 const SILENCE: Duration = Duration::from_secs(12);
-/// Between two pulls of less than half the prefetch: small settlements would make small pulls, and
-/// those small settlements.
-const PULL_GAP: Duration = Duration::from_millis(2);
 /// What is looked at when nothing happens.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -44,9 +41,6 @@ pub(crate) struct Intake {
     inbox: Option<(Subscriber, Subject)>,
     /// Asked for and not come.
     outstanding: usize,
-    pulled: Instant,
-    /// When a small pull may follow, where one is wanted.
-    next_pull: Option<Instant>,
     unseen: VecDeque<Unseen>,
     heard: Instant,
     /// A pull was refused: the next follows with the tick, so that it is no storm.
@@ -75,8 +69,6 @@ impl Intake {
             generation,
             inbox: None,
             outstanding: 0,
-            pulled: Instant::now(),
-            next_pull: None,
             unseen: VecDeque::new(),
             heard: Instant::now(),
             paused: false,
@@ -287,20 +279,13 @@ impl Intake {
 
     /// Asks for what may still be handed over, in few large pulls.
     async fn pull(&mut self, inner: &Inner) -> Result<()> {
-        self.next_pull = None;
         let Some((_, reply)) = &self.inbox else { return Ok(()) };
         if self.paused || !self.up {
             return Ok(());
         }
         let taken = self.unseen.len() + self.outstanding;
         let room = inner.flight().room().saturating_sub(taken);
-        let small = room < inner.prefetch.div_ceil(2);
-        if room == 0 || (self.outstanding > 0 && small) {
-            return Ok(());
-        }
-        let now = Instant::now();
-        if small && now < self.pulled + PULL_GAP {
-            self.next_pull = Some(self.pulled + PULL_GAP);
+        if room == 0 || (self.outstanding > 0 && room < inner.prefetch.div_ceil(2)) {
             return Ok(());
         }
         let (stream, durable) = (&inner.names.of.stream, inner.durable());
@@ -314,7 +299,6 @@ impl Intake {
             inner.shared.client.publish_with_reply(subject, reply.clone(), request.into()).await;
         sent.map_err(|native| error::closed("connection").with_source(native))?;
         self.outstanding += room;
-        self.pulled = now;
         Ok(())
     }
 
@@ -330,7 +314,6 @@ impl Intake {
             biased;
             message = next(&mut self.inbox) => message,
             () = inner.wake.notified() => return,
-            () = until(self.next_pull) => return,
             _ = self.link.changed() => return self.refused(inner),
             _ = tick.tick() => {
                 self.paused = false;
@@ -382,13 +365,6 @@ impl Intake {
             }
         }
         self.unseen.drain(..).collect()
-    }
-}
-
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 
