@@ -22,12 +22,14 @@ pub(crate) struct Backend {
     pub(crate) most: usize,
 }
 
+type Connect = fn(String) -> BoxFuture<'static, Result<Vec<Arc<dyn Contender>>>>;
+
 enum Place {
     /// A new broker in this process for each run.
     Embedded(&'static str),
     /// A server of the testbed's row of the same name, and its raw clients: the first is what
     /// longshore is compared with, the others are information.
-    Server(fn(String) -> BoxFuture<'static, Result<Vec<Arc<dyn Contender>>>>),
+    Server(Connect),
 }
 
 pub(crate) const ALL: &[Backend] = &[

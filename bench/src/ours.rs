@@ -137,7 +137,7 @@ impl Run {
             async move {
                 check_size(&tracker, &received, size);
                 let number = tracker.run();
-                if let Some(wait) = wait.filter(|_| number % SLOW_SHARE == 0) {
+                if let Some(wait) = wait.filter(|_| number.is_multiple_of(SLOW_SHARE)) {
                     tokio::time::sleep(wait).await;
                 }
                 Handled::Ok(())

@@ -222,7 +222,7 @@ impl Nats {
         let mut done = 0;
         if let Some(wait) = wait {
             let slow = handled.map_ok(|(number, message)| async move {
-                if number % SLOW_SHARE == 0 {
+                if number.is_multiple_of(SLOW_SHARE) {
                     tokio::time::sleep(wait).await;
                 }
                 anyhow::Ok(message)
@@ -255,7 +255,7 @@ type Confirming = futures::future::BoxFuture<'static, Result<()>>;
 
 impl Acks<Confirming> {
     async fn ack(&mut self, message: &Message, number: usize, last: usize) -> Result<()> {
-        if number % CONFIRM_EACH != 0 && number != last {
+        if !number.is_multiple_of(CONFIRM_EACH) && number != last {
             return message.ack().await.map_err(|error| anyhow!(error));
         }
         let reply = message.reply.clone().context("a message without a place to ack to")?;
