@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-sim", &["longshore-core"]),
     ("examples", &[]),
     ("tests", &["longshore"]),
+    ("bench", &["longshore", "longshore-core", "longshore-testbed"]),
     ("xtask", &["longshore-testbed"]),
 ];
 
@@ -114,7 +115,7 @@ fn one_tls_provider_and_no_second_one_by_accident() {
 #[test]
 fn files_stay_readable() {
     let mut folders =
-        ["crates", "examples", "tests", "xtask"].map(|name| root().join(name)).to_vec();
+        ["bench", "crates", "examples", "tests", "xtask"].map(|name| root().join(name)).to_vec();
     let mut long = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {

@@ -21,4 +21,5 @@ pages! {
     observability = "../../docs/observability.md",
     testing = "../../docs/testing.md",
     memory = "../../docs/backends/memory.md",
+    performance = "../../docs/performance.md",
 }

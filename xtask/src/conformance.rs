@@ -141,7 +141,7 @@ pub(crate) fn folder() -> Result<PathBuf> {
 }
 
 /// The folder of what is built, absolute: a test runs in its package's folder.
-fn target() -> Result<PathBuf> {
+pub(crate) fn target() -> Result<PathBuf> {
     let folder = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
     std::path::absolute(folder).context("finding the target folder")
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask`: the project's automation, in Rust, so that it runs wherever the project builds.
 
 mod backends;
+mod bench;
 mod brokers;
 mod conformance;
 mod page;
@@ -30,6 +31,8 @@ enum Command {
     Docs(page::Options),
     /// Run the engine against a model broker, seed after seed: `sim --help` has its options.
     Sim(sim::Options),
+    /// Measure longshore beside the raw clients.
+    Bench(bench::Options),
     /// Start, stop and list real brokers on this machine.
     Brokers(brokers::Arguments),
 }
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Command::Conformance(options) => conformance::run(&options),
         Command::Docs(options) => page::run(&options),
         Command::Sim(options) => sim::run(&options),
+        Command::Bench(options) => bench::run(&options),
         Command::Brokers(arguments) => brokers::run(arguments),
     };
     match outcome {

@@ -50,6 +50,8 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     let bare = ["test", "--locked", "-p", "longshore", "--no-default-features"];
     summary.tests("tests without any backend", cargo(bare).args(["--test", "no_backend"]))?;
 
+    let smoke = ["run", "--locked", "--quiet", "-p", "bench", "--", "--smoke"];
+    summary.check("benchmark, smoke", &mut cargo(smoke))?;
     summary.step("page of the checks", || Ok((page::current()?, Count::default())))?;
     for it in &chosen {
         server_tests(&mut summary, it)?;

@@ -42,6 +42,8 @@ pub struct Receipt {
 pub struct Confirms(Inner);
 
 enum Inner {
+    /// Of a batch of one, which is most: no list for it.
+    One(Option<Result<Receipt>>),
     Ready(Vec<Result<Receipt>>),
     Later(BoxFuture<'static, Vec<Result<Receipt>>>),
 }
@@ -50,6 +52,21 @@ impl Confirms {
     /// Outcomes that are known already.
     pub fn ready(outcomes: Vec<Result<Receipt>>) -> Self {
         Self(Inner::Ready(outcomes))
+    }
+
+    /// The outcome of a batch of one, known already.
+    pub fn one(outcome: Result<Receipt>) -> Self {
+        Self(Inner::One(Some(outcome)))
+    }
+
+    /// Polls for the outcome of a batch of one, without making a list of it. `None` where there is
+    /// no outcome: the backend gave none, or it was taken before.
+    pub fn poll_one(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Receipt>>> {
+        match &mut self.0 {
+            Inner::One(outcome) => Poll::Ready(outcome.take()),
+            Inner::Ready(outcomes) => Poll::Ready(outcomes.pop()),
+            Inner::Later(future) => future.as_mut().poll(cx).map(|mut outcomes| outcomes.pop()),
+        }
     }
 
     /// Outcomes to come. The future must not need to be polled for the messages to be sent.
@@ -63,6 +80,7 @@ impl Future for Confirms {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
+            Inner::One(outcome) => Poll::Ready(outcome.take().into_iter().collect()),
             Inner::Ready(outcomes) => Poll::Ready(std::mem::take(outcomes)),
             Inner::Later(future) => future.as_mut().poll(cx),
         }
@@ -72,6 +90,7 @@ impl Future for Confirms {
 impl Debug for Confirms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
+            Inner::One(outcome) => f.debug_tuple("Confirms::One").field(outcome).finish(),
             Inner::Ready(outcomes) => f.debug_tuple("Confirms::Ready").field(outcomes).finish(),
             Inner::Later(_) => f.write_str("Confirms::Later"),
         }

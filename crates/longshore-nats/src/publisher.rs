@@ -6,7 +6,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use async_nats::jetstream::context::PublishAckFuture;
+use async_nats::Subject;
+use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_trait::async_trait;
 use futures::FutureExt as _;
 use longshore_core::{
@@ -29,6 +30,8 @@ const BATCHES: u32 = 1 << 16;
 pub(crate) struct NatsPublisher {
     shared: Arc<Shared>,
     names: TopicNames,
+    /// The topic as a subject: cloned for each message without allocating.
+    subject: Subject,
     /// Who is first polled is first written.
     turn: Mutex<()>,
     groups: Arc<Groups>,
@@ -51,9 +54,11 @@ impl NatsPublisher {
             false => error,
         })?;
         let in_flight = Arc::new(Semaphore::new(BATCHES as usize));
+        let subject = Subject::from(names.topic.as_str());
         Ok(Self {
             shared,
             names,
+            subject,
             turn: Mutex::new(()),
             groups: Arc::default(),
             in_flight,
@@ -87,8 +92,7 @@ impl NatsPublisher {
                 return Sent::Known(error);
             }
         }
-        let topic = self.names.topic.as_str();
-        let sent = self.shared.send(topic, Some(headers), message.body);
+        let sent = self.shared.send(self.subject.clone(), Some(headers), message.body);
         match timeout_at(deadline, sent).await {
             Ok(Ok(ack)) => Sent::Waiting(id, ack),
             Ok(Err(error)) => Sent::Known(error),
@@ -178,8 +182,11 @@ async fn confirm(
     since: u64,
 ) -> Vec<Result<Receipt>> {
     let mut outcomes = Vec::with_capacity(sent.len());
-    // From the first poll: whoever polls late finds the answers waiting.
-    let deadline = Instant::now() + shared.deadline();
+    // From the first poll: whoever polls late finds the answers waiting. The client's own deadline is
+    // the same and begins with the first poll of each answer, so a batch of one needs no second
+    // timer, and a longer one needs one in all.
+    let deadline = (sent.len() > 1).then(|| Instant::now() + shared.deadline());
+    let mut late = pin!(until(deadline));
     let concern = Concern::Subject(names.topic.as_str());
     let mut refused = pin!(shared.link.refused(since, concern));
     let mut over: Option<Error> = None;
@@ -196,11 +203,17 @@ async fn confirm(
             Some(_) => ack.now_or_never(),
             None => tokio::select! {
                 biased;
-                answer = timeout_at(deadline, ack) => {
-                    if answer.is_err() {
-                        over = Some(shared.link.silence().with_outcome(Outcome::Unknown));
+                answer = ack => match answer {
+                    Err(native) if native.kind() == PublishErrorKind::TimedOut => {
+                        let why = shared.link.silence().with_outcome(Outcome::Unknown);
+                        over = Some(why.with_source(native));
+                        None
                     }
-                    answer.ok()
+                    answer => Some(answer),
+                },
+                () = &mut late => {
+                    over = Some(shared.link.silence().with_outcome(Outcome::Unknown));
+                    None
                 }
                 why = &mut refused => {
                     let outcome = match why.kind() {
@@ -221,6 +234,13 @@ async fn confirm(
     }
     believe_missing(shared, names, &mut outcomes).await;
     outcomes
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// "Nobody takes this subject" is also what a server says that has no leader for the stream yet. So

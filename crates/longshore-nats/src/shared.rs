@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, context::PublishAckFuture, message::PublishMessage};
-use async_nats::{Client, HeaderMap};
+use async_nats::{Client, HeaderMap, Subject};
 use bytes::Bytes;
 use longshore_core::{BrokerInfo, ErrorKind, Result, Setup};
 use serde::Serialize;
@@ -56,7 +56,7 @@ impl Shared {
         payload: Bytes,
     ) -> Result<PublishAck> {
         let work = async {
-            let sent = self.send(subject, Some(headers), payload).await?;
+            let sent = self.send(subject.into(), Some(headers), payload).await?;
             sent.await.map_err(error::publish)
         };
         self.link.bounded(self.deadline(), Concern::Subject(subject), work).await
@@ -64,7 +64,7 @@ impl Shared {
 
     pub(crate) async fn send(
         &self,
-        subject: &str,
+        subject: Subject,
         headers: Option<HeaderMap>,
         payload: Bytes,
     ) -> Result<PublishAckFuture> {
@@ -72,7 +72,7 @@ impl Shared {
         if let Some(headers) = headers {
             message = message.headers(headers);
         }
-        self.context.send_publish(subject.to_owned(), message).await.map_err(error::publish)
+        self.context.send_publish(subject, message).await.map_err(error::publish)
     }
 
     pub(crate) fn hit(&self, step: &'static str) {

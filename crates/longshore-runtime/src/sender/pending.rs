@@ -72,10 +72,10 @@ impl Future for Pending {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &mut self.0 {
             State::Sent { confirms, slot, span } => {
-                let Poll::Ready(mut outcomes) = Pin::new(confirms).poll(cx) else {
+                let Poll::Ready(outcome) = confirms.poll_one(cx) else {
                     return Poll::Pending;
                 };
-                let outcome = outcomes.pop().unwrap_or_else(|| Err(missing("send")));
+                let outcome = outcome.unwrap_or_else(|| Err(missing("send")));
                 if let Some(slot) = slot.take() {
                     slot.heard(&outcome);
                 }

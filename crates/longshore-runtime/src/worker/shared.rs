@@ -193,9 +193,12 @@ impl Shared {
     pub(super) fn take_orders(&self, settlements: bool) -> Orders {
         let orders = &mut self.lock().orders;
         let extensions = std::mem::take(&mut orders.extensions);
-        let settlements =
-            if settlements { std::mem::take(&mut orders.settlements) } else { Vec::new() };
-        Orders { settlements, extensions }
+        if !settlements {
+            return Orders { settlements: Vec::new(), extensions };
+        }
+        // The next batch will be about as long as this one: it need not grow to it anew.
+        let next = Vec::with_capacity(orders.settlements.len());
+        Orders { settlements: std::mem::replace(&mut orders.settlements, next), extensions }
     }
 
     pub(super) fn plan(&self) -> Plan {

@@ -1,0 +1,3 @@
+//! The raw clients: one file a backend.
+
+pub(crate) mod nats;
