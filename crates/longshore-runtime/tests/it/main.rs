@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod canary;
 mod dead_letters;
 mod flow;
 mod observe;

@@ -53,6 +53,13 @@ pub(crate) async fn ignored_by(broker: &Broker, patience: Duration) -> bool {
 
 /// A request to JetStream, and its answer.
 async fn ask(broker: &Broker, subject: &str, body: &str) -> Value {
+    let answer = answer(broker, subject, body).await;
+    assert!(answer.get("error").is_none(), "{answer}");
+    answer
+}
+
+/// Whatever the server says, an error too.
+async fn answer(broker: &Broker, subject: &str, body: &str) -> Value {
     let (mut stream, _) = client(broker).await;
     let text = format!(
         "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB {subject} answer {}\r\n{body}\r\n",
@@ -69,9 +76,7 @@ async fn ask(broker: &Broker, subject: &str, body: &str) -> Value {
         stream.read_line(&mut line).await.unwrap();
         serde_json::from_str::<Value>(&line).unwrap()
     };
-    let answer = tokio::time::timeout(DEADLINE, answer).await.unwrap();
-    assert!(answer.get("error").is_none(), "{answer}");
-    answer
+    tokio::time::timeout(DEADLINE, answer).await.unwrap()
 }
 
 /// Stores one message in a stream of the broker's disk.
@@ -90,8 +95,16 @@ pub(crate) async fn write_replicated(broker: &Broker) {
 
 /// How many messages that stream holds.
 pub(crate) async fn read_data(broker: &Broker) -> u64 {
-    let info = ask(broker, "$JS.API.STREAM.INFO.KEPT", "").await;
-    info["state"]["messages"].as_u64().unwrap()
+    let deadline = tokio::time::Instant::now() + DEADLINE;
+    loop {
+        // A cluster that is choosing a leader knows the stream and not its state.
+        let info = answer(broker, "$JS.API.STREAM.INFO.KEPT", "").await;
+        match info["state"]["messages"].as_u64() {
+            Some(messages) => return messages,
+            None => assert!(tokio::time::Instant::now() < deadline, "{info}"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
 }
 
 /// A process that holds a broker, and what it says of it.
