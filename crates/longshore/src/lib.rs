@@ -43,8 +43,9 @@
 //!
 //! # Features
 //!
-//! One a backend, additive, none changes behaviour: `memory` (default), `nats` (a
-//! preview), and `full` for all. Beside them `testing`, for development dependencies: the test kit, and `opentelemetry`: trace contexts in messages.
+//! One a backend, additive, none changes behaviour: `memory` (default), `nats`, and `full` for all.
+//! Beside them `opentelemetry` (trace contexts in messages) and, for development dependencies,
+//! `testing` (the test kit).
 
 mod builtin;
 #[cfg(feature = "testing")]
