@@ -12,6 +12,7 @@ mod deleted;
 mod denied;
 mod foreign;
 mod full;
+mod health;
 mod interest;
 mod jwt;
 mod killed;
