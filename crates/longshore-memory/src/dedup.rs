@@ -1,8 +1,10 @@
 //! The window in which a topic knows an id again.
 
-use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher as _;
 use std::time::Duration;
 
+use hashbrown::HashTable;
 use longshore_core::MessageId;
 use tokio::time::Instant;
 
@@ -10,19 +12,35 @@ use tokio::time::Instant;
 ///
 /// Two generations, of which the older is dropped whole: ids are never removed one by one, which
 /// would leave the table full of gaps and make it rehash itself every few messages.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Recent {
     window: Duration,
     bound: usize,
-    current: HashMap<MessageId, Instant>,
-    previous: HashMap<MessageId, Instant>,
+    hasher: RandomState,
+    current: HashTable<Known>,
+    previous: HashTable<Known>,
     /// When the first of the current generation came.
     since: Option<Instant>,
 }
 
+#[derive(Clone, Debug)]
+struct Known {
+    /// Of the id: taken once for both generations, and for when a table grows.
+    hash: u64,
+    id: MessageId,
+    at: Instant,
+}
+
 impl Recent {
     pub(crate) fn new(window: Duration, bound: usize) -> Self {
-        Self { window, bound, current: HashMap::new(), previous: HashMap::new(), since: None }
+        Self {
+            window,
+            bound,
+            hasher: RandomState::new(),
+            current: HashTable::new(),
+            previous: HashTable::new(),
+            since: None,
+        }
     }
 
     /// Remembers an id, and says whether it is new.
@@ -32,8 +50,11 @@ impl Recent {
         }
         let over = |at: Instant| now.duration_since(at) >= self.window;
         let old = self.since.is_some_and(over);
-        let known = [&self.current, &self.previous].into_iter().find_map(|ids| ids.get(id));
-        if known.is_some_and(|at| !over(*at)) {
+        let hash = self.hasher.hash_one(id);
+        let same = |known: &Known| known.hash == hash && known.id == *id;
+        let before = self.current.find(hash, same).or_else(|| self.previous.find(hash, same));
+        let again = before.is_some();
+        if before.is_some_and(|known| !over(known.at)) {
             return false;
         }
         if old || self.current.len() >= self.bound {
@@ -44,7 +65,13 @@ impl Recent {
             self.since = None;
         }
         self.since.get_or_insert(now);
-        self.current.insert(id.clone(), now);
+        // Looked for again only where it was known: a new id is in neither.
+        if again && let Some(known) = self.current.find_mut(hash, same) {
+            known.at = now;
+        } else {
+            let known = Known { hash, id: id.clone(), at: now };
+            self.current.insert_unique(hash, known, |known| known.hash);
+        }
         true
     }
 }
@@ -65,10 +92,7 @@ mod tests {
             assert!(recent.admit(&id(n), start + Duration::from_secs(n as u64)));
             for before in 0..=n {
                 let known = n - before < 10;
-                let mut look =
-                    Recent { current: recent.current.clone(), ..Recent::new(window, 1000) };
-                look.previous = recent.previous.clone();
-                look.since = recent.since;
+                let mut look = recent.clone();
                 let now = start + Duration::from_secs(n as u64);
                 assert_eq!(!look.admit(&id(before), now), known, "{before} at {n}");
             }

@@ -83,7 +83,7 @@ impl MemoryPublisher {
             .map_err(|error| error.with_backend(BACKEND).with_outcome(Outcome::Refused))?;
         let topic = &mut state.topics[self.topic];
         let id = message.id.clone().unwrap_or_else(MessageId::generate);
-        if !topic.recent.admit(&id, now) {
+        if !topic.known.admit(&id, now) {
             return Ok(Receipt { id, duplicate: true });
         }
         let entry = codec::entry(message, id.clone(), topic.next_seq(), now, wall);

@@ -19,6 +19,7 @@ use crate::error::{BACKEND, closed, unsupported};
 use crate::letters::LetterConsumer;
 use crate::link::Link;
 use crate::publisher::NatsPublisher;
+use crate::replies::Replies;
 use crate::shared::Shared;
 use crate::{audit, browse, connect as first, declare, stats};
 
@@ -33,7 +34,7 @@ const STEPS: &[&str] = &[
 ];
 /// The server's own default; a client cannot read the setting.
 const SYNC_INTERVAL: Duration = Duration::from_secs(120);
-/// Confirmations that may be waited for at a time, over all publishers.
+/// Confirmations of copies and records that may be waited for at a time.
 const IN_FLIGHT: usize = 8192;
 
 /// Connects to `nats://…` or `tls://…`.
@@ -55,7 +56,8 @@ pub async fn connect(url: &str, setup: Setup) -> Result<Nats> {
         .max_ack_inflight(IN_FLIGHT)
         .build(client.clone());
     let info = info(&config, &client.server_info());
-    let shared = Shared { client, context, link, config, setup, info };
+    let (replies, reading) = Replies::open(&client, &link, config.publish_timeout).await?;
+    let shared = Shared { client, context, link, replies, _reading: reading, config, setup, info };
     check_jetstream(&shared).await?;
     Ok(Nats { shared: Arc::new(shared) })
 }

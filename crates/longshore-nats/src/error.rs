@@ -1,7 +1,7 @@
 //! Native errors, classified in one place.
 
 use async_nats::ConnectErrorKind;
-use async_nats::client::RequestErrorKind;
+use async_nats::client::{PublishErrorKind as UnsentKind, RequestErrorKind};
 use async_nats::jetstream::context::{PublishErrorKind, RequestErrorKind as ApiErrorKind};
 use async_nats::jetstream::{self, ErrorCode};
 use longshore_core::{Error, ErrorKind, GroupName, Outcome, TopicName};
@@ -192,6 +192,21 @@ pub(crate) fn api(native: async_nats::jetstream::context::RequestError) -> Error
         ApiErrorKind::Other => error(ErrorKind::Unexpected, "the question could not be put"),
     };
     base.with_source(native)
+}
+
+/// A message did not get as far as the client's line.
+pub(crate) fn unsent(native: async_nats::client::PublishError) -> Error {
+    let base = match native.kind() {
+        // Found before anything was sent: the server would close the connection.
+        UnsentKind::MaxPayloadExceeded => {
+            error(ErrorKind::TooLarge, "body and headers exceed the server's limit of a message")
+        }
+        // Names are checked before; a subject that is refused all the same is our fault.
+        UnsentKind::InvalidSubject => error(ErrorKind::Unexpected, "an invalid subject"),
+        // The client's own task is gone: the connection was closed.
+        UnsentKind::Send => closed("connection"),
+    };
+    base.with_outcome(Outcome::NotSent).with_source(native)
 }
 
 /// A publish was not confirmed.

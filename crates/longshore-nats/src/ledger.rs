@@ -49,6 +49,17 @@ pub(crate) async fn read(
     }))
 }
 
+/// Whether the group has no entry at all. Asked of the same leader by the same question as
+/// [`read`], so it says what a read of each message at this moment would.
+///
+/// # Errors
+/// As [`Shared::api`].
+pub(crate) async fn is_blank(shared: &Shared, names: &GroupNames) -> Result<bool> {
+    let subject = names.ledger_subjects();
+    let ask = raw::Ask::Next { seq: 1, next_by_subj: &subject };
+    Ok(raw::get(shared, &names.of.ledger, &ask).await?.is_none())
+}
+
 /// Writes the record of the message at `place`, where the entry is still `expected`; gives the new
 /// entry's place.
 ///

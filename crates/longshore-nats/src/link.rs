@@ -162,6 +162,12 @@ impl Link {
         find(&self.status.borrow(), since, concern)
     }
 
+    /// What ended the connection, or the refusal since number `since` that concerns `concern`.
+    pub(crate) fn refusal(&self, since: u64, concern: Concern<'_>) -> Option<Error> {
+        let status = self.status.borrow();
+        status.end.clone().or_else(|| find(&status, since, concern))
+    }
+
     /// Waits for the connection's end or for a refusal that concerns `concern`.
     pub(crate) async fn refused(&self, since: u64, concern: Concern<'_>) -> Error {
         let mut watch = self.watch();

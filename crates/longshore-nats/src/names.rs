@@ -104,6 +104,11 @@ impl GroupNames {
         format!("longshore.ledger.{}.{}.{sequence}", self.of.topic, self.group)
     }
 
+    /// All that the group has in the ledger.
+    pub(crate) fn ledger_subjects(&self) -> String {
+        format!("longshore.ledger.{}.{}.*", self.of.topic, self.group)
+    }
+
     /// Where it stands that the message at `sequence` was replaced by a copy.
     pub(crate) fn rescued_subject(&self, sequence: u64) -> String {
         format!("longshore.ledger.{}.{}.{RESCUED}{sequence}", self.of.topic, self.group)

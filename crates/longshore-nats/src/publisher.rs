@@ -1,15 +1,11 @@
 //! The outgoing side.
 
 use std::fmt;
-use std::future::IntoFuture as _;
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::Subject;
-use async_nats::jetstream::context::{PublishAckFuture, PublishErrorKind};
 use async_trait::async_trait;
-use futures::FutureExt as _;
 use longshore_core::{
     Confirms, Error, ErrorKind, Message, MessageId, Outcome, Publisher, Receipt, Result, TopicName,
 };
@@ -22,6 +18,7 @@ use crate::error::{self, BACKEND, closed, no_topic};
 use crate::interest::{Groups, Interested};
 use crate::link::Concern;
 use crate::names::TopicNames;
+use crate::replies::{Gone, Ticket, Wait};
 use crate::shared::{Shared, is_missing};
 
 /// All of them are taken where everything in flight is waited for.
@@ -41,7 +38,7 @@ pub(crate) struct NatsPublisher {
 
 /// One message on its way.
 enum Sent {
-    Waiting(MessageId, PublishAckFuture),
+    Waiting(MessageId, Ticket),
     Known(Error),
 }
 
@@ -92,9 +89,19 @@ impl NatsPublisher {
                 return Sent::Known(error);
             }
         }
-        let sent = self.shared.send(self.subject.clone(), Some(headers), message.body);
+        let sent = async {
+            let mut ticket = self.shared.replies.ticket().await?;
+            let (subject, reply) = (self.subject.clone(), ticket.subject());
+            let client = &self.shared.client;
+            client
+                .publish_with_reply_and_headers(subject, reply, headers, message.body)
+                .await
+                .map_err(error::unsent)?;
+            ticket.sent();
+            Ok(ticket)
+        };
         match timeout_at(deadline, sent).await {
-            Ok(Ok(ack)) => Sent::Waiting(id, ack),
+            Ok(Ok(ticket)) => Sent::Waiting(id, ticket),
             Ok(Err(error)) => Sent::Known(error),
             // Neither queued nor written: the client's line is full.
             Err(_) => Sent::Known(self.no_room()),
@@ -182,17 +189,13 @@ async fn confirm(
     since: u64,
 ) -> Vec<Result<Receipt>> {
     let mut outcomes = Vec::with_capacity(sent.len());
-    // From the first poll: whoever polls late finds the answers waiting. The client's own deadline is
-    // the same and begins with the first poll of each answer, so a batch of one needs no second
-    // timer, and a longer one needs one in all.
-    let deadline = (sent.len() > 1).then(|| Instant::now() + shared.deadline());
-    let mut late = pin!(until(deadline));
-    let concern = Concern::Subject(names.topic.as_str());
-    let mut refused = pin!(shared.link.refused(since, concern));
+    // From the first poll: whoever polls late finds the answers waiting.
+    let mut wait = Wait::until(Instant::now() + shared.deadline());
+    let refused = || shared.link.refusal(since, Concern::Subject(names.topic.as_str()));
     let mut over: Option<Error> = None;
     for one in sent {
-        let (id, ack) = match one {
-            Sent::Waiting(id, ack) => (id, ack.into_future()),
+        let (id, ticket) = match one {
+            Sent::Waiting(id, ticket) => (id, ticket),
             Sent::Known(error) => {
                 outcomes.push(Err(error));
                 continue;
@@ -200,47 +203,26 @@ async fn confirm(
         };
         let answer = match &over {
             // Given up, but for what has come already.
-            Some(_) => ack.now_or_never(),
-            None => tokio::select! {
-                biased;
-                answer = ack => match answer {
-                    Err(native) if native.kind() == PublishErrorKind::TimedOut => {
-                        let why = shared.link.silence().with_outcome(Outcome::Unknown);
-                        over = Some(why.with_source(native));
-                        None
-                    }
-                    answer => Some(answer),
-                },
-                () = &mut late => {
-                    over = Some(shared.link.silence().with_outcome(Outcome::Unknown));
-                    None
-                }
-                why = &mut refused => {
-                    let outcome = match why.kind() {
-                        ErrorKind::Forbidden => Outcome::Refused,
-                        _ => Outcome::Unknown,
-                    };
-                    over = Some(why.with_outcome(outcome));
-                    None
-                }
-            },
+            Some(why) => ticket.now().unwrap_or_else(|| Err(why.clone())),
+            None => ticket.answer(&mut wait, refused).await.unwrap_or_else(|gone| {
+                let why = given_up(shared, gone);
+                over = Some(why.clone());
+                Err(why)
+            }),
         };
-        outcomes.push(match (answer, &over) {
-            (Some(Ok(ack)), _) => Ok(Receipt { id, duplicate: ack.duplicate }),
-            (Some(Err(native)), _) => Err(error::publish(native)),
-            (None, Some(why)) => Err(why.clone()),
-            (None, None) => Err(error::timeout().with_outcome(Outcome::Unknown)),
-        });
+        outcomes.push(answer.map(|duplicate| Receipt { id, duplicate }));
     }
     believe_missing(shared, names, &mut outcomes).await;
     outcomes
 }
 
-async fn until(deadline: Option<Instant>) {
-    match deadline {
-        Some(deadline) => tokio::time::sleep_until(deadline).await,
-        None => std::future::pending().await,
-    }
+fn given_up(shared: &Shared, gone: Gone) -> Error {
+    let (why, outcome) = match gone {
+        Gone::Late => (shared.link.silence(), Outcome::Unknown),
+        Gone::Refused(why) if why.kind() == ErrorKind::Forbidden => (why, Outcome::Refused),
+        Gone::Refused(why) => (why, Outcome::Unknown),
+    };
+    why.with_outcome(outcome)
 }
 
 /// "Nobody takes this subject" is also what a server says that has no leader for the stream yet. So

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::{Context, context::PublishAckFuture, message::PublishMessage};
+use async_nats::jetstream::{Context, message::PublishMessage};
 use async_nats::{Client, HeaderMap, Subject};
 use bytes::Bytes;
 use longshore_core::{BrokerInfo, ErrorKind, Result, Setup};
@@ -14,12 +14,16 @@ use serde::de::DeserializeOwned;
 use crate::config::Config;
 use crate::error;
 use crate::link::{Concern, Link};
+use crate::replies::{Reading, Replies};
 
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) context: Context,
     pub(crate) link: std::sync::Arc<Link>,
+    pub(crate) replies: std::sync::Arc<Replies>,
+    /// Ends with the connection.
+    pub(crate) _reading: Reading,
     pub(crate) config: Config,
     pub(crate) setup: Setup,
     pub(crate) info: BrokerInfo,
@@ -56,23 +60,11 @@ impl Shared {
         payload: Bytes,
     ) -> Result<PublishAck> {
         let work = async {
-            let sent = self.send(subject.into(), Some(headers), payload).await?;
-            sent.await.map_err(error::publish)
+            let message = PublishMessage::build().payload(payload).headers(headers);
+            let sent = self.context.send_publish(Subject::from(subject), message).await;
+            sent.map_err(error::publish)?.await.map_err(error::publish)
         };
         self.link.bounded(self.deadline(), Concern::Subject(subject), work).await
-    }
-
-    pub(crate) async fn send(
-        &self,
-        subject: Subject,
-        headers: Option<HeaderMap>,
-        payload: Bytes,
-    ) -> Result<PublishAckFuture> {
-        let mut message = PublishMessage::build().payload(payload);
-        if let Some(headers) = headers {
-            message = message.headers(headers);
-        }
-        self.context.send_publish(subject, message).await.map_err(error::publish)
     }
 
     pub(crate) fn hit(&self, step: &'static str) {

@@ -48,7 +48,7 @@ pub(crate) async fn stats(shared: &Shared, source: &Source) -> Result<Stats> {
     }
     let oldest_waiting = match waiting {
         0 => None,
-        _ => next(shared, &names.of.ledger, &ledger_of(&names), 0)
+        _ => next(shared, &names.of.ledger, &names.ledger_subjects(), 0)
             .await?
             .map(|found| age(shared, found.place.published)),
     };
@@ -59,10 +59,6 @@ pub(crate) async fn stats(shared: &Shared, source: &Source) -> Result<Stats> {
         oldest_ready: oldest.map(|published| age(shared, published)),
         oldest_waiting,
     })
-}
-
-fn ledger_of(names: &GroupNames) -> String {
-    format!("longshore.ledger.{}.{}.*", names.of.topic, names.group)
 }
 
 /// How many of the group's messages have a record in the ledger.
@@ -78,7 +74,7 @@ async fn recorded(shared: &Shared, names: &GroupNames) -> Result<u64> {
     }
     let stream = &names.of.ledger;
     let operation = format!("STREAM.INFO.{stream}");
-    let ask = json!({ "subjects_filter": ledger_of(names) });
+    let ask = json!({ "subjects_filter": names.ledger_subjects() });
     let found: Counted = shared.api(&operation, stream, &ask).await?;
     let waits =
         |subject: &str| !subject.rsplit('.').next().is_some_and(|it| it.starts_with(RESCUED));

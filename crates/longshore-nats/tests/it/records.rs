@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
+use futures::StreamExt as _;
 use longshore_core::{Broker as _, Record, Settlement, Topology};
 
 use crate::server::Server;
-use crate::support::{Bench, ack, failed, group, next, sequence, settle};
+use crate::support::{Bench, ack, failed, group, many, next, sequence, settle};
 
 #[tokio::test]
 async fn a_record_goes_with_the_ack() {
@@ -100,6 +101,54 @@ async fn a_durable_made_anew_still_finds_the_records() {
         "num_delivered is 1 again, and the record counts all the same"
     );
     ack(&*consumer, received.token).await.unwrap();
+}
+
+/// In the first seconds of a durable each message could have a record; one question says that none
+/// has, and as soon as one does, each is asked for.
+#[tokio::test]
+async fn a_young_durable_asks_once_a_batch_where_the_ledger_is_blank() {
+    const MANY: usize = 100;
+    let server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    for _ in 0..MANY {
+        bench.publish("m").await.unwrap();
+    }
+    let client = bench.native().client();
+    let ledger = "$JS.API.STREAM.MSG.GET.longshore=ledger=orders";
+    let mut questions = client.subscribe(ledger).await.unwrap();
+    client.flush().await.unwrap();
+    let mut asked = async || {
+        // All that was asked before has come when an own message has.
+        client.publish(ledger, "end".into()).await.unwrap();
+        let mut count = 0;
+        while questions.next().await.unwrap().payload != "end" {
+            count += 1;
+        }
+        count
+    };
+    let consumer = bench.consumer_of(bench.source(), 1000).await;
+    let mut token = None;
+    for received in many(&*consumer, MANY).await {
+        assert_eq!((received.attempt(), received.deliveries), (1, 1));
+        token.get_or_insert((received.token, failed(&received)));
+    }
+    let first = asked().await;
+    assert!((1..MANY / 2).contains(&first), "{first} questions for {MANY} messages");
+
+    let (token, record) = token.unwrap();
+    let retry = Settlement::Retry { token, after: Duration::from_millis(10), record };
+    settle(&*consumer, retry).await.unwrap();
+    drop(consumer);
+    bench.native().get_stream("orders").await.unwrap().delete_consumer("billing").await.unwrap();
+    let mut anew = group("orders");
+    anew.start = longshore_core::Start::Earliest;
+    bench.nats.declare(&Topology::group(anew)).await.unwrap();
+    let consumer = bench.consumer_of(bench.source(), 1000).await;
+    let again = many(&*consumer, MANY).await;
+    let retried: Vec<u64> =
+        again.iter().filter(|received| received.attempt() > 1).map(sequence).collect();
+    assert_eq!(retried, [1], "the one record is found among many messages");
+    assert!(asked().await >= MANY, "each was asked for");
 }
 
 #[tokio::test]

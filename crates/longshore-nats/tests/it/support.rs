@@ -142,6 +142,23 @@ async fn maybe(consumer: &dyn Consumer) -> Received {
     }
 }
 
+/// The next `count` messages, in as large batches as they come.
+pub(crate) async fn many(consumer: &dyn Consumer, count: usize) -> Vec<Received> {
+    let mut received = Vec::new();
+    let all = async {
+        while received.len() < count {
+            let mut out = Vec::new();
+            consumer.receive(&mut out, count - received.len()).await.unwrap();
+            received.extend(out.into_iter().filter_map(|event| match event {
+                Event::Message(message) => Some(message),
+                _ => None,
+            }));
+        }
+    };
+    assert!(timeout(Duration::from_secs(30), all).await.is_ok(), "too few messages came");
+    received
+}
+
 /// Receives until the consumer ends.
 pub(crate) async fn ended(consumer: &dyn Consumer) -> Result<()> {
     loop {

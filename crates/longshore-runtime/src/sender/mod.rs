@@ -3,8 +3,8 @@
 mod pending;
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use longshore_core::{
@@ -40,6 +40,8 @@ struct Inner {
     /// The alarm that stands, by its place among all, from 1: it rings when it begins, not for each
     /// message.
     standing: AtomicU8,
+    /// The list of a batch of one, for the next one.
+    spare: Mutex<Vec<Message>>,
 }
 
 impl Sender {
@@ -62,6 +64,7 @@ impl Sender {
             meters,
             bell,
             standing: AtomicU8::new(0),
+            spare: Mutex::default(),
         }))
     }
 
@@ -149,8 +152,13 @@ impl Sender {
     async fn take(&self, message: Message, span: &Span) -> Result<(Confirms, Slot)> {
         let message = self.prepare(message, span)?;
         let slot = self.slot(1).await?;
-        let confirms = self.publish(&mut vec![message]).await?;
-        Ok((confirms, slot))
+        let mut batch = self.0.spare();
+        batch.push(message);
+        let confirms = self.publish(&mut batch).await;
+        // What a refused call left in it is not sent later.
+        batch.clear();
+        self.0.keep(batch);
+        Ok((confirms?, slot))
     }
 
     fn chunk(&self, messages: impl Iterator<Item = Message>) -> (Chunk, Vec<Message>) {
@@ -216,6 +224,17 @@ impl Sender {
 }
 
 impl Inner {
+    /// An empty list. Nobody waits for the one that is kept: another is made instead.
+    fn spare(&self) -> Vec<Message> {
+        self.spare.try_lock().map(|mut spare| std::mem::take(&mut *spare)).unwrap_or_default()
+    }
+
+    fn keep(&self, list: Vec<Message>) {
+        if let Ok(mut spare) = self.spare.try_lock() {
+            *spare = list;
+        }
+    }
+
     fn full(&self) -> Error {
         let message = format!("the window of {} unconfirmed messages stayed full", self.size);
         Error::new(ErrorKind::Backpressure, message)
