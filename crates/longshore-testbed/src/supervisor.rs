@@ -106,11 +106,13 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         Unit {
             name: name.to_owned(),
+            helper: false,
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), "sleep 600 & echo $!; wait".into()],
             environment: Vec::new(),
             folder,
             ports: Vec::new(),
+            tool: None,
         }
     }
 
