@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::flavor::Flavor;
-use crate::node::Node;
+use crate::node::{LINES, Node};
 use crate::slot::{Record, Slot};
 
 /// A broker that runs on loopback and stops when it is dropped, or when this process ends.
@@ -139,7 +139,7 @@ impl Broker {
 
     /// The last lines of each process's log.
     pub fn log_tail(&self) -> String {
-        let tail = |node: &Node| format!("{}:\n{}", node.name(), node.log_tail(20));
+        let tail = |node: &Node| format!("{}:\n{}", node.name(), node.log_tail(LINES));
         self.helpers.iter().chain(&self.nodes).map(tail).collect::<Vec<_>>().join("\n")
     }
 

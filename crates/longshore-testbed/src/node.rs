@@ -23,6 +23,8 @@ const ANSWER: Duration = Duration::from_secs(2);
 /// For an orderly end. NATS takes 0.1 s; RabbitMQ, the slowest, has been seen to take 3.4 s.
 /// A busy machine takes several times as long.
 pub(crate) const STOP: Duration = Duration::from_secs(30);
+/// What an error shows of a log; `RabbitMQ` says why it ended 30 lines before it does.
+pub(crate) const LINES: usize = 60;
 /// For one run of a broker's own tool; `rabbitmqctl` takes 0.5 s.
 const TOLD: Duration = Duration::from_secs(60);
 /// For a stop signal to reach all threads.
@@ -168,7 +170,10 @@ impl Node {
         loop {
             // A dead server's port may be another's by now: looked at before the answer counts.
             if process.ends_within(Duration::ZERO) {
-                return Err(Error::Died { node: self.unit.name.clone(), log: self.log_tail(20) });
+                return Err(Error::Died {
+                    node: self.unit.name.clone(),
+                    log: self.log_tail(LINES),
+                });
             }
             let last = match timeout(ANSWER, self.terms.flavor.probe(&self.unit)).await {
                 Ok(Ok(facts)) => return Ok(facts),
@@ -176,7 +181,7 @@ impl Node {
                 Err(_) => format!("no answer within {ANSWER:?}"),
             };
             if Instant::now() > deadline {
-                let (node, log) = (self.unit.name.clone(), self.log_tail(20));
+                let (node, log) = (self.unit.name.clone(), self.log_tail(LINES));
                 return Err(Error::Late { node, waited: self.terms.patience, last, log });
             }
             sleep(POLL).await;

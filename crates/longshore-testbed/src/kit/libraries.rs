@@ -46,19 +46,6 @@ impl Libraries {
         Err(Error::NoProgram { broker, program })
     }
 
-    /// Writes a script into `bin` that starts `program`; its path.
-    pub(crate) async fn start(
-        &self,
-        tools: &Tools,
-        program: &Path,
-        bin: &Path,
-    ) -> Result<PathBuf> {
-        let script = bin.join(super::name(tools, program)?);
-        self.check(tools, program).await?;
-        self.script(&script, program, "")?;
-        Ok(script)
-    }
-
     /// Puts the script in the place of the program, for one that is started by its path.
     pub(crate) async fn start_in_place(&self, tools: &Tools, program: &Path) -> Result<()> {
         let name = super::name(tools, program)?;

