@@ -53,7 +53,6 @@ pub(crate) struct Tools {
 
 impl Tools {
     /// What the tool printed. It ends with this process's interest in it.
-    #[expect(clippy::unused_self, reason = "a tool is run on behalf of somebody")]
     pub(crate) async fn run(&self, command: &mut Command) -> Result<String> {
         run(command, PATIENCE).await
     }
