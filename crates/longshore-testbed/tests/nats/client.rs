@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longshore_testbed::{Broker, Identity};
 use serde_json::Value;
@@ -34,6 +34,11 @@ pub(crate) async fn ignored_by(broker: &Broker, patience: Duration) -> bool {
 
 /// A request to JetStream, and its answer.
 async fn ask(broker: &Broker, subject: &str, body: &str) -> Value {
+    tokio::time::timeout(DEADLINE, ask_once(broker, subject, body)).await.unwrap()
+}
+
+/// The same without an end: a cluster drops a request for which it has no leader.
+async fn ask_once(broker: &Broker, subject: &str, body: &str) -> Value {
     let (mut stream, _) = client(broker).await;
     let text = format!(
         "CONNECT {{\"verbose\":false}}\r\nSUB answer 1\r\nPUB {subject} answer {}\r\n{body}\r\n",
@@ -50,7 +55,7 @@ async fn ask(broker: &Broker, subject: &str, body: &str) -> Value {
         stream.read_line(&mut line).await.unwrap();
         serde_json::from_str::<Value>(&line).unwrap()
     };
-    let answer = tokio::time::timeout(DEADLINE, answer).await.unwrap();
+    let answer = answer.await;
     assert!(answer.get("error").is_none(), "{answer}");
     answer
 }
@@ -71,7 +76,15 @@ pub(crate) async fn write_replicated(broker: &Broker) {
 
 /// How many messages that stream holds.
 pub(crate) async fn read_data(broker: &Broker) -> u64 {
-    let info = ask(broker, "$JS.API.STREAM.INFO.KEPT", "").await;
+    let deadline = Instant::now() + DEADLINE;
+    let info = loop {
+        // The stream may elect its leader while the cluster is ready; asked anew, it answers.
+        let answer = ask_once(broker, "$JS.API.STREAM.INFO.KEPT", "");
+        match tokio::time::timeout(Duration::from_secs(2), answer).await {
+            Ok(info) => break info,
+            Err(_) => assert!(Instant::now() < deadline, "no answer within {DEADLINE:?}"),
+        }
+    };
     info["state"]["messages"].as_u64().unwrap()
 }
 
