@@ -52,10 +52,13 @@ pub(crate) async fn install(tools: &Tools, unpacked: &Path, bin: &Path) -> Resul
             "export PATH=\"$(cd \"${{0%/*}}\" && pwd):$PATH\"\n\
              exec \"$root/{RABBIT}/{rabbit}/sbin/{program}\" \"$@\"\n"
         );
+        super::name(tools, &unpacked.join(RABBIT).join(&rabbit).join("sbin").join(program))?;
         write(&bin.join(program), unpacked, &text)?;
     }
-    // It runs Erlang, and `RabbitMQ`'s own code on it.
-    tools.run(Command::new(bin.join("rabbitmqctl")).arg("--version")).await.map(|_| ())
+    // Not by `rabbitmqctl`, which leaves a port mapper running behind it.
+    let mut erl = Command::new(bin.join("erl"));
+    erl.args(["-noinput", "-eval", "crypto:strong_rand_bytes(1), halt(0)."]);
+    tools.run(&mut erl).await.map(|_| ())
 }
 
 /// The one name in `folder` that begins like this; the rest of it is a version.
