@@ -5,6 +5,8 @@ use clap::{Args, Subcommand};
 use longshore_testbed::{Error, Options, Progress, Record, Testbed, find, rows};
 use serde_json::{Value, json};
 
+use crate::backends;
+
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
@@ -17,8 +19,11 @@ enum Command {
     Up {
         #[command(flatten)]
         chosen: Chosen,
+        /// Start every version of every broker.
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
         /// Run this server program, not the one that the testbed fetches.
-        #[arg(long, value_name = "PATH")]
+        #[arg(long, value_name = "PATH", requires = "names")]
         server: Option<std::path::PathBuf>,
     },
     /// Stop what `up` left running.
@@ -29,8 +34,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Chosen {
-    /// `nats@2.10`, or `nats`: its default version for `up`, all of them else. All where none is
-    /// given.
+    /// `nats@2.10`, or `nats`: its default version for `up`, all of them else. Where none is given,
+    /// each broker in its default version for `up`, all else.
     #[arg(value_name = "BROKER[@VERSION]")]
     names: Vec<String>,
     /// Print a JSON array.
@@ -44,7 +49,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<bool> {
     let testbed = Testbed::workspace();
     runtime.block_on(async {
         match arguments.command {
-            Command::Up { chosen, server } => up(&testbed, &chosen, server).await,
+            Command::Up { chosen, all, server } => up(&testbed, &chosen, all, server).await,
             Command::Down(chosen) => {
                 let stopped = testbed.down(&chosen.names).await?;
                 show(&stopped, chosen.json, |record| format!("{} stopped", record.name));
@@ -62,17 +67,18 @@ pub(crate) fn run(arguments: Arguments) -> Result<bool> {
 async fn up(
     testbed: &Testbed,
     chosen: &Chosen,
+    all: bool,
     server: Option<std::path::PathBuf>,
 ) -> Result<bool> {
-    let names = match chosen.names.is_empty() {
-        true => rows().iter().map(longshore_testbed::Row::name).collect(),
-        false => full(&chosen.names)?,
-    };
+    let names = to_start(&chosen.names, all)?;
     // What is up already is shown again, not started twice.
     let mut records = testbed.running().await?;
     records.retain(|record| record.owner.is_none() && names.contains(&record.name));
     let missing: Vec<_> =
         names.iter().filter(|name| !records.iter().any(|record| record.name == **name)).collect();
+    for name in &missing {
+        eprintln!("{}", cost(find(name)?));
+    }
     let mut options = Options::default();
     if let Some(server) = server {
         options = options.server(std::path::absolute(&server).context("finding the server")?);
@@ -85,14 +91,40 @@ async fn up(
         }
     }
     show(&records, chosen.json, |record| {
-        let (feature, url) = (record.broker(), &record.url);
-        let try_it = format!("cargo run --example quickstart --features {feature} -- {url}");
-        format!("{}\n  {try_it}", line(record))
+        [Some(line(record)), try_it(record)].into_iter().flatten().collect::<Vec<_>>().join("\n")
     });
     for error in &failures {
         eprintln!("error: {error:#}");
     }
     Ok(failures.is_empty())
+}
+
+/// What `up` starts: without a name each broker once, since every version of each is a lot.
+fn to_start(names: &[String], all: bool) -> Result<Vec<String>, Error> {
+    if names.is_empty() {
+        let rows = rows().iter().filter(|row| all || row.is_default());
+        return Ok(rows.map(longshore_testbed::Row::name).collect());
+    }
+    full(names)
+}
+
+/// What a user should know before it is started.
+fn cost(row: &longshore_testbed::Row) -> String {
+    let cost = row.cost();
+    format!(
+        "{}: about {} MB of memory; {} MB to fetch, the first time",
+        row.name(),
+        cost.memory,
+        cost.fetched
+    )
+}
+
+/// The command to try a broker with; none where longshore has no backend for it.
+fn try_it(record: &Record) -> Option<String> {
+    let feature = record.broker();
+    let built = backends::ALL.iter().any(|backend| backend.name == feature);
+    let url = &record.url;
+    built.then(|| format!("  cargo run --example quickstart --features {feature} -- {url}"))
 }
 
 /// The names with their versions, each once.
@@ -176,6 +208,21 @@ mod tests {
         assert_eq!(value["version"], "2.15.1");
         assert_eq!(value["url"], "nats://127.0.0.1:20000");
         assert!(value["pid"].is_null() && value["held_by"].is_null());
+    }
+
+    #[test]
+    fn without_a_name_each_broker_is_started_once() {
+        let started = to_start(&[], false).unwrap();
+        assert_eq!(started, ["nats@2.15", "rabbitmq@4.0"]);
+        assert_eq!(to_start(&[], true).unwrap().len(), rows().len());
+        assert_eq!(to_start(&["rabbitmq@3.10".to_owned()], false).unwrap(), ["rabbitmq@3.10"]);
+    }
+
+    #[test]
+    fn only_a_broker_with_a_backend_shows_how_to_try_it() {
+        let hint = try_it(&record("nats@2.15")).unwrap();
+        assert!(hint.ends_with("--features nats -- nats://127.0.0.1:20000"), "{hint}");
+        assert_eq!(try_it(&record("mqtt@5")), None);
     }
 
     #[test]

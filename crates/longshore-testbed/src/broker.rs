@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::error::Result;
-use crate::node::Node;
+use crate::flavor::Flavor;
+use crate::node::{LINES, Node};
 use crate::slot::{Record, Slot};
 
 /// A broker that runs on loopback and stops when it is dropped, or when this process ends.
@@ -19,28 +20,58 @@ use crate::slot::{Record, Slot};
 /// about to do may be half done: a broker that was to be restarted may be stopped.
 #[derive(Debug)]
 pub struct Broker {
+    flavor: &'static dyn Flavor,
     // Dropped in this order: the processes, then their folder.
     nodes: Vec<Node>,
+    helpers: Vec<Node>,
     slot: Arc<Slot>,
     url: String,
     version: String,
 }
 
 impl Broker {
-    pub(crate) fn new(nodes: Vec<Node>, slot: Arc<Slot>, url: String) -> Self {
-        Self { nodes, slot, url, version: String::new() }
+    pub(crate) fn new(
+        flavor: &'static dyn Flavor,
+        processes: Vec<Node>,
+        slot: Arc<Slot>,
+        url: String,
+    ) -> Self {
+        let (helpers, nodes) = processes.into_iter().partition(Node::is_helper);
+        Self { flavor, nodes, helpers, slot, url, version: String::new() }
     }
 
     /// Starts all nodes, waits for each.
     pub(crate) async fn first_start(&mut self) -> Result<()> {
         self.slot.change(|record| record.url.clone_from(&self.url))?;
+        self.version = self.start().await?;
+        self.slot.change(|record| record.version.clone_from(&self.version))
+    }
+
+    /// Starts what does not run and waits for each; the version of the last.
+    async fn start(&self) -> Result<String> {
+        for helper in &self.helpers {
+            helper.start().await?;
+            helper.ready().await?;
+        }
         for node in &self.nodes {
             node.start().await?;
         }
+        let mut version = String::new();
         for node in &self.nodes {
-            self.version = node.ready().await?.version;
+            version = node.ready().await?.version;
         }
-        self.slot.change(|record| record.version.clone_from(&self.version))
+        if let [first, _, ..] = &*self.nodes
+            && let Some(order) = self.flavor.gathered(self.nodes.len())
+        {
+            first.obey(&order).await?;
+        }
+        Ok(version)
+    }
+
+    /// Kills all that runs of it, its helpers too.
+    pub(crate) async fn give_up(&self) -> Result<()> {
+        let all = self.helpers.iter().chain(&self.nodes).map(Node::kill);
+        futures::future::try_join_all(all).await.map(|_| ())
     }
 
     /// What clients connect to, without a password.
@@ -69,7 +100,7 @@ impl Broker {
         self.slot.record().folder
     }
 
-    /// Its processes, in the order of their start.
+    /// Its servers, in the order of their start; no helpers, which run until it is dropped.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
@@ -78,13 +109,7 @@ impl Broker {
     /// way back after [`Self::stop`] and [`Self::kill`], too.
     pub async fn restart(&self) -> Result<()> {
         self.stop().await?;
-        for node in &self.nodes {
-            node.start().await?;
-        }
-        for node in &self.nodes {
-            node.ready().await?;
-        }
-        Ok(())
+        self.start().await.map(|_| ())
     }
 
     /// Stops it in order: TERM, then KILL. The data stays until the broker is dropped.
@@ -107,10 +132,15 @@ impl Broker {
         self.each(Node::resume).await
     }
 
-    /// The last lines of each node's log.
+    /// [`Node::memory_alarm`] on each node.
+    pub async fn memory_alarm(&self, on: bool) -> Result<()> {
+        self.each(|node| node.memory_alarm(on)).await
+    }
+
+    /// The last lines of each process's log.
     pub fn log_tail(&self) -> String {
-        let tail = |node: &Node| format!("{}:\n{}", node.name(), node.log_tail(20));
-        self.nodes.iter().map(tail).collect::<Vec<_>>().join("\n")
+        let tail = |node: &Node| format!("{}:\n{}", node.name(), node.log_tail(LINES));
+        self.helpers.iter().chain(&self.nodes).map(tail).collect::<Vec<_>>().join("\n")
     }
 
     /// Lets it run on after this process, until [`crate::Testbed::down`].
@@ -118,7 +148,7 @@ impl Broker {
         // First the record: a crash between the two leaves one that the next sweep removes, not a
         // server that nobody knows of.
         self.slot.change(|record| record.owner = None)?;
-        for node in &self.nodes {
+        for node in self.helpers.iter().chain(&self.nodes) {
             node.leave()?;
         }
         Ok(self.slot.record())

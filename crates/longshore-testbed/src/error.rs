@@ -81,6 +81,36 @@ pub enum Error {
         /// Which process.
         node: String,
     },
+    /// This kind of broker has no such thing.
+    #[error("{node} has no {what}")]
+    Unsupported {
+        /// Which process.
+        node: String,
+        /// What was asked of it.
+        what: &'static str,
+    },
+    /// The broker's own tool answered, and not as it should in the end.
+    #[error("{node} did not do `{order}` within {waited:?}; it answered: {answer}")]
+    Disobeyed {
+        /// Which process.
+        node: String,
+        /// What its tool was told.
+        order: String,
+        /// The time it was given.
+        waited: Duration,
+        /// The last answer.
+        answer: String,
+    },
+    /// The server cannot run in a folder of this name.
+    #[error("{broker} cannot run in {folder}: {why}")]
+    Folder {
+        /// The broker.
+        broker: String,
+        /// Where it was to run.
+        folder: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// The machine refused something.
     #[error("{what}")]
     Io {

@@ -1,14 +1,17 @@
 //! One process of a broker, and what can be done to it.
 
+use std::ffi::OsStr;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use tokio::process::Command;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result, blocking};
-use crate::flavor::{Facts, Flavor, Unit};
+use crate::flavor::{Facts, Flavor, Order, Unit};
+use crate::kit::tool;
 use crate::process::Process;
 use crate::slot::Slot;
 use crate::supervisor::{KILL, Supervised};
@@ -18,7 +21,12 @@ const POLL: Duration = Duration::from_millis(20);
 /// For one answer. A stopped server's port still accepts, so the wait must be bounded.
 const ANSWER: Duration = Duration::from_secs(2);
 /// For an orderly end. NATS takes 0.1 s; RabbitMQ, the slowest, has been seen to take 3.4 s.
-pub(crate) const STOP: Duration = Duration::from_secs(15);
+/// A busy machine takes several times as long.
+pub(crate) const STOP: Duration = Duration::from_secs(30);
+/// What an error shows of a log; `RabbitMQ` says why it ended 30 lines before it does.
+pub(crate) const LINES: usize = 60;
+/// For one run of a broker's own tool; `rabbitmqctl` takes 0.5 s.
+const TOLD: Duration = Duration::from_secs(60);
 /// For a stop signal to reach all threads.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -28,22 +36,25 @@ pub struct Node {
     // Dropped first: the folder of the slot is removed after the process is gone.
     running: Mutex<Option<Supervised>>,
     unit: Arc<Unit>,
-    flavor: &'static dyn Flavor,
-    patience: Duration,
+    terms: Terms,
     /// One thing at a time: a restart within a pause would leave either half done.
     turn: tokio::sync::Mutex<()>,
+    /// One run of the tool at a time: it may listen at a port of the node's.
+    tool: tokio::sync::Mutex<()>,
     slot: Arc<Slot>,
 }
 
+/// What a node has in common with others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) flavor: &'static dyn Flavor,
+    pub(crate) patience: Duration,
+}
+
 impl Node {
-    pub(crate) fn new(
-        unit: Unit,
-        flavor: &'static dyn Flavor,
-        patience: Duration,
-        slot: Arc<Slot>,
-    ) -> Self {
-        let unit = Arc::new(unit);
-        Self { running: Mutex::default(), unit, flavor, patience, turn: <_>::default(), slot }
+    pub(crate) fn new(unit: Unit, terms: Terms, slot: Arc<Slot>) -> Self {
+        let (unit, turn, tool) = (Arc::new(unit), <_>::default(), <_>::default());
+        Self { running: Mutex::default(), unit, terms, turn, tool, slot }
     }
 
     /// The process's name in the testbed.
@@ -55,6 +66,42 @@ impl Node {
     pub fn pid(&self) -> Option<u32> {
         let running = self.process().ok().filter(|process| !process.ends_within(Duration::ZERO));
         running.map(|process| process.identity.pid)
+    }
+
+    /// The port of a purpose: the broker's page of the testbed names them. The same through
+    /// restarts.
+    pub fn port(&self, purpose: &str) -> Option<u16> {
+        let index = self.terms.flavor.ports().iter().position(|name| *name == purpose)?;
+        self.unit.ports.get(index).copied()
+    }
+
+    /// What the broker's own command-line tool says when it is told this about this node:
+    /// `rabbitmqctl`.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where the broker has no such tool; `Tool` where it fails, or takes longer than
+    /// a minute, as it does while the node is paused.
+    pub async fn control<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
+        let _turn = self.tool.lock().await;
+        let Some((program, first)) = &self.unit.tool else {
+            return Err(self.unsupported("command-line tool"));
+        };
+        let mut command = Command::new(program);
+        let environment = self.unit.environment.iter().map(|(key, value)| (key, value));
+        command.args(first).args(arguments).envs(environment).current_dir(&self.unit.folder);
+        tool::run(&mut command, TOLD).await
+    }
+
+    /// Makes the node believe that its memory is full, so that it takes no message, or lets it know
+    /// better. Returns when it believes so.
+    ///
+    /// # Errors
+    ///
+    /// `Unsupported` where the broker has no such state.
+    pub async fn memory_alarm(&self, on: bool) -> Result<()> {
+        let order = self.terms.flavor.memory_alarm(on);
+        self.obey(&order.ok_or_else(|| self.unsupported("memory alarm"))?).await
     }
 
     /// The last `lines` lines of its log, of all its starts.
@@ -111,7 +158,7 @@ impl Node {
         }
         let unit = self.unit.clone();
         let started = blocking("starting a server", move || Supervised::start(&unit)).await?;
-        self.slot.started(&self.unit.name, started.process().identity)?;
+        self.slot.started(&self.unit.name, started.process().identity, self.unit.helper)?;
         *self.held() = Some(started);
         Ok(())
     }
@@ -119,20 +166,39 @@ impl Node {
     /// Asks until it is ready, it ended, or the patience is over.
     pub(crate) async fn ready(&self) -> Result<Facts> {
         let process = self.process()?;
-        let deadline = Instant::now() + self.patience;
+        let deadline = Instant::now() + self.terms.patience;
         loop {
             // A dead server's port may be another's by now: looked at before the answer counts.
             if process.ends_within(Duration::ZERO) {
-                return Err(Error::Died { node: self.unit.name.clone(), log: self.log_tail(20) });
+                return Err(Error::Died {
+                    node: self.unit.name.clone(),
+                    log: self.log_tail(LINES),
+                });
             }
-            let last = match timeout(ANSWER, self.flavor.probe(&self.unit)).await {
+            let last = match timeout(ANSWER, self.terms.flavor.probe(&self.unit)).await {
                 Ok(Ok(facts)) => return Ok(facts),
                 Ok(Err(why)) => why,
                 Err(_) => format!("no answer within {ANSWER:?}"),
             };
             if Instant::now() > deadline {
-                let (node, log) = (self.unit.name.clone(), self.log_tail(20));
-                return Err(Error::Late { node, waited: self.patience, last, log });
+                let (node, log) = (self.unit.name.clone(), self.log_tail(LINES));
+                return Err(Error::Late { node, waited: self.terms.patience, last, log });
+            }
+            sleep(POLL).await;
+        }
+    }
+
+    /// Tells the tool, until its answer shows that it is done or the patience is over.
+    pub(crate) async fn obey(&self, order: &Order) -> Result<()> {
+        let deadline = Instant::now() + self.terms.patience;
+        loop {
+            let answer = self.control(&order.arguments).await?;
+            if (order.done)(&answer) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let (node, order) = (self.unit.name.clone(), order.arguments.join(" "));
+                return Err(Error::Disobeyed { node, order, waited: self.terms.patience, answer });
             }
             sleep(POLL).await;
         }
@@ -141,6 +207,10 @@ impl Node {
     /// Lets it run on after this process.
     pub(crate) fn leave(&self) -> Result<()> {
         self.held().take().map_or(Ok(()), Supervised::leave)
+    }
+
+    pub(crate) fn is_helper(&self) -> bool {
+        self.unit.helper
     }
 
     pub(crate) fn ports(&self) -> &[u16] {
@@ -170,6 +240,10 @@ impl Node {
 
     fn held(&self) -> std::sync::MutexGuard<'_, Option<Supervised>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unsupported(&self, what: &'static str) -> Error {
+        Error::Unsupported { node: self.unit.name.clone(), what }
     }
 
     fn stuck(&self, action: &'static str, waited: Duration) -> Error {

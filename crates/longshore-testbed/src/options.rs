@@ -15,9 +15,9 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        // NATS takes a tenth of a second; a busy machine has been seen to take four times as long,
-        // and the slowest broker to come needs about ten seconds.
-        let patience = Duration::from_secs(30);
+        // NATS takes a tenth of a second. Three nodes of `RabbitMQ`, the slowest, take 7 s, and have
+        // been seen to take 19 s on a busy machine. One that ends is not waited for.
+        let patience = Duration::from_secs(120);
         Self { config: String::new(), files: Vec::new(), server: None, patience, nodes: None }
     }
 }
@@ -35,7 +35,8 @@ impl Options {
         self
     }
 
-    /// Writes a file beside the configuration: a certificate, a list of users.
+    /// Writes a file beside the configuration: a certificate, a list of users. A file of the
+    /// testbed's own with this name is replaced.
     #[must_use]
     pub fn file(mut self, name: impl Into<String>, contents: impl Into<Vec<u8>>) -> Self {
         self.files.push((name.into(), contents.into()));
@@ -56,7 +57,7 @@ impl Options {
         self
     }
 
-    /// How long a start may take until the broker answers; 30 s by default.
+    /// How long a start may take until the broker answers; two minutes by default.
     #[must_use]
     pub fn ready_within(mut self, patience: Duration) -> Self {
         self.patience = patience;

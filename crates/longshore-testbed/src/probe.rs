@@ -1,7 +1,11 @@
 //! One question to a server, over plain TCP.
 
+mod amqp;
+
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
+
+pub(crate) use self::amqp::amqp;
 
 /// The most that a server may say; a greeting is about 1 KiB.
 const LIMIT: u64 = 64 * 1024;
@@ -33,6 +37,17 @@ pub(crate) async fn first_line(port: u16) -> Result<String, String> {
     let mut reader = BufReader::new(connect(port).await?.take(LIMIT));
     reader.read_line(&mut line).await.map_err(|error| format!("port {port}: {error}"))?;
     Ok(line.trim_end().to_owned())
+}
+
+/// Erlang's port mapper answers when it is asked for the names it knows.
+pub(crate) async fn epmd(port: u16) -> Result<(), String> {
+    let mut stream = connect(port).await?;
+    let broken = |error| format!("asking epmd: {error}");
+    // A length of one byte, and the request for the names.
+    stream.write_all(&[0, 1, b'n']).await.map_err(broken)?;
+    let said = stream.read_u32().await.map_err(broken)?;
+    // It begins with its own port.
+    if said == u32::from(port) { Ok(()) } else { Err(format!("epmd says its port is {said}")) }
 }
 
 #[cfg(test)]

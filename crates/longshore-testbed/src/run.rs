@@ -61,7 +61,7 @@ impl Run {
     pub(crate) fn claim(&self, row: &Row, nodes: usize) -> Result<Slot> {
         let taken: BTreeSet<u16> =
             self.sweep()?.into_iter().flat_map(|record| record.ports).collect();
-        let count = nodes * row.flavor.ports();
+        let count = nodes * row.flavor.ports().len();
         let ports = ports::free(count, &taken).tried(|| "choosing ports".to_owned())?;
         let name = row.folder();
         let mut numbers = 1..;

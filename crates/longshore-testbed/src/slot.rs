@@ -36,6 +36,9 @@ pub struct NodeRecord {
     pub name: String,
     /// Its last start.
     pub process: Identity,
+    /// Whether it is no server and only serves those, as a port mapper does.
+    #[serde(default)]
+    pub helper: bool,
 }
 
 impl Record {
@@ -44,16 +47,20 @@ impl Record {
         self.name.split_once('@').map_or(&self.name, |(broker, _)| broker)
     }
 
-    /// The number of its first process.
+    /// The number of its first server's process.
     pub fn pid(&self) -> Option<u32> {
-        self.nodes.first().map(|node| node.process.pid)
+        self.servers().next().map(|node| node.process.pid)
+    }
+
+    fn servers(&self) -> impl Iterator<Item = &NodeRecord> {
+        self.nodes.iter().filter(|node| !node.helper)
     }
 
     /// Whether anybody still answers for it: its owner, or where it has none, a server of its own.
     pub(crate) fn is_live(&self) -> bool {
         match self.owner {
             Some(owner) => owner.is_alive(),
-            None => self.nodes.iter().any(|node| node.process.is_alive()),
+            None => self.servers().any(|node| node.process.is_alive()),
         }
     }
 
@@ -88,11 +95,11 @@ impl Slot {
     }
 
     /// Notes a start, before anybody waits for it.
-    pub(crate) fn started(&self, name: &str, process: Identity) -> Result<()> {
+    pub(crate) fn started(&self, name: &str, process: Identity, helper: bool) -> Result<()> {
         self.change(|record| {
             match record.nodes.iter_mut().find(|node| node.name == name) {
                 Some(node) => node.process = process,
-                None => record.nodes.push(NodeRecord { name: name.to_owned(), process }),
+                None => record.nodes.push(NodeRecord { name: name.to_owned(), process, helper }),
             };
         })
     }

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::error::{Error, Result, Tried};
 use crate::flavor::Unit;
+use crate::node;
 use crate::process::{Identity, Process};
 
 const SCRIPT: &str = include_str!("supervisor.sh");
@@ -61,7 +62,7 @@ impl Supervised {
             None => {
                 drop(line);
                 shell.wait().tried(starting)?;
-                Err(Error::Died { node: unit.name.clone(), log: crate::node::tail(unit, 20) })
+                Err(Error::Died { node: unit.name.clone(), log: node::tail(unit, node::LINES) })
             }
         }
     }
@@ -106,11 +107,13 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         Unit {
             name: name.to_owned(),
+            helper: false,
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), "sleep 600 & echo $!; wait".into()],
             environment: Vec::new(),
             folder,
             ports: Vec::new(),
+            tool: None,
         }
     }
 

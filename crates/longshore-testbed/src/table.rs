@@ -1,8 +1,8 @@
 //! The table: one row a broker and version.
 
 use crate::error::{Error, Result};
-use crate::flavor::{Flavor, nats::Nats};
-use crate::kit::Source;
+use crate::flavor::{Flavor, nats::Nats, rabbitmq::RabbitMq};
+use crate::kit::{Programs, Source};
 
 /// A broker in one version.
 #[derive(Debug)]
@@ -15,7 +15,17 @@ pub struct Row {
     /// Servers in one broker: 3 in a cluster of three.
     pub(crate) nodes: usize,
     pub(crate) source: Source,
+    pub(crate) cost: Cost,
     pub(crate) flavor: &'static dyn Flavor,
+}
+
+/// What one broker of a row costs, measured on Debian 12; in megabytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// What is fetched, once, without the index of a Debian suite.
+    pub fetched: u32,
+    /// What its server holds of the machine's memory after its start.
+    pub memory: u32,
 }
 
 const ROWS: &[Row] = &[
@@ -30,6 +40,7 @@ const ROWS: &[Row] = &[
             version: "2.15.*",
             programs: &["nats-server"],
         },
+        cost: Cost { fetched: 7, memory: 14 },
         flavor: &Nats,
     },
     Row {
@@ -40,11 +51,70 @@ const ROWS: &[Row] = &[
         nodes: 1,
         source: Source::Debian {
             suite: "trixie",
-            packages: &["nats-server"],
-            programs: &["usr/sbin/nats-server"],
+            packages: &[&["nats-server"]],
+            programs: Programs::Static(&["usr/sbin/nats-server"]),
         },
+        cost: Cost { fetched: 5, memory: 14 },
         flavor: &Nats,
     },
+    Row {
+        broker: "rabbitmq",
+        version: "4.0",
+        default: true,
+        scheme: "amqp",
+        nodes: 1,
+        source: Source::Debian {
+            suite: "trixie",
+            packages: &[&["rabbitmq-server", "libssl3t64"], ERLANG],
+            programs: Programs::RabbitMq,
+        },
+        cost: Cost { fetched: 45, memory: 140 },
+        flavor: &RabbitMq,
+    },
+    Row {
+        broker: "rabbitmq",
+        version: "3.10",
+        default: false,
+        scheme: "amqp",
+        nodes: 1,
+        source: Source::Debian {
+            suite: "bookworm",
+            packages: &[&["rabbitmq-server", "libssl3"], ERLANG],
+            programs: Programs::RabbitMq,
+        },
+        cost: Cost { fetched: 40, memory: 160 },
+        flavor: &RabbitMq,
+    },
+];
+
+/// What `RabbitMQ` uses of Erlang, and the libraries of that.
+const ERLANG: &[&str] = &[
+    "erlang-base",
+    "erlang-asn1",
+    "erlang-crypto",
+    "erlang-public-key",
+    "erlang-mnesia",
+    "erlang-runtime-tools",
+    "erlang-ssl",
+    "erlang-eldap",
+    "erlang-inets",
+    "erlang-os-mon",
+    "erlang-parsetools",
+    "erlang-syntax-tools",
+    "erlang-tools",
+    "erlang-xmerl",
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "libtinfo6",
+    "zlib1g",
+    "libzstd1",
+    "libsystemd0",
+    "libcap2",
+    "liblzma5",
+    "liblz4-1",
+    "libgcrypt20",
+    "libgpg-error0",
 ];
 
 impl Row {
@@ -53,7 +123,7 @@ impl Row {
         format!("{}@{}", self.broker, self.version)
     }
 
-    /// The broker, without its version; also the facade's feature.
+    /// The broker, without its version.
     pub fn broker(&self) -> &'static str {
         self.broker
     }
@@ -61,6 +131,16 @@ impl Row {
     /// The version asked for; the server knows its own patch.
     pub fn version(&self) -> &'static str {
         self.version
+    }
+
+    /// Whether the broker's bare name means this version.
+    pub fn is_default(&self) -> bool {
+        self.default
+    }
+
+    /// What it takes to run it.
+    pub fn cost(&self) -> Cost {
+        self.cost
     }
 
     /// The full name as part of a path.
@@ -102,7 +182,7 @@ mod tests {
     fn an_unknown_name_lists_the_known() {
         for name in ["mqtt", "nats@1.0", ""] {
             let error = find(name).unwrap_err().to_string();
-            let known = "known: nats@2.15, nats@2.10";
+            let known = "known: nats@2.15, nats@2.10, rabbitmq@4.0, rabbitmq@3.10";
             assert_eq!(error, format!("no broker is named `{name}`; {known}"));
         }
     }

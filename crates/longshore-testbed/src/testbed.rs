@@ -7,7 +7,7 @@ use crate::broker::Broker;
 use crate::error::{Error, Result, blocking};
 use crate::flavor::{NodeSite, Site};
 use crate::kit;
-use crate::node::Node;
+use crate::node::{Node, Terms};
 use crate::options::Options;
 use crate::ports;
 use crate::progress::{Progress, Task};
@@ -124,8 +124,12 @@ impl Testbed {
             let mut broker = self.place(row, options, &bin).await?;
             match broker.first_start().await {
                 Ok(()) => return Ok(broker),
-                // It is dead, and yet somebody listens at a port that was free.
-                Err(Error::Died { .. }) if tries < TRIES && !broker.ports().all(ports::is_free) => {
+                Err(error @ Error::Died { .. }) if tries < TRIES => {
+                    // All of it is dead then, and yet somebody listens at a port that was free?
+                    broker.give_up().await?;
+                    if broker.ports().all(ports::is_free) {
+                        return Err(error);
+                    }
                     tries += 1;
                 }
                 Err(error) => return Err(error),
@@ -140,7 +144,7 @@ impl Testbed {
             let count = options.nodes.unwrap_or(row.nodes);
             let slot = Arc::new(Run::lock(&run)?.claim(row, count)?);
             let record = slot.record();
-            let nodes = record.ports.chunks(row.flavor.ports()).enumerate();
+            let nodes = record.ports.chunks(row.flavor.ports().len()).enumerate();
             let nodes = nodes.map(|(index, ports)| NodeSite {
                 folder: record.folder.join(format!("n{}", index + 1)),
                 ports: ports.to_vec(),
@@ -153,10 +157,10 @@ impl Testbed {
                 options: &options,
                 nodes: nodes.collect(),
             };
-            let units = row.flavor.units(&site)?.into_iter();
-            let node = |unit| Node::new(unit, row.flavor, options.patience, slot.clone());
-            let nodes = units.map(node).collect();
-            Ok(Broker::new(nodes, slot, row.flavor.url(&site)))
+            let units = row.flavor.units(&site)?;
+            let terms = Terms { flavor: row.flavor, patience: options.patience };
+            let nodes = units.into_iter().map(|unit| Node::new(unit, terms, slot.clone()));
+            Ok(Broker::new(row.flavor, nodes.collect(), slot, row.flavor.url(&site)))
         })
         .await
     }

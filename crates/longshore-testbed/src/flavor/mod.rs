@@ -1,6 +1,7 @@
 //! What one kind of broker needs: its files, its processes, and how to tell that it is ready.
 
 pub(crate) mod nats;
+pub(crate) mod rabbitmq;
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -14,11 +15,11 @@ use crate::options::Options;
 /// A kind of broker, the same in every version.
 #[async_trait]
 pub(crate) trait Flavor: Debug + Send + Sync {
-    /// How many ports one node needs; clients use the first.
-    fn ports(&self) -> usize;
+    /// What the ports of one node are for; clients use the first.
+    fn ports(&self) -> &'static [&'static str];
 
     /// Writes what the processes read, and says how each is started, in this order. A helper that
-    /// the nodes share (a port mapper, a controller) is a unit of its own, before them.
+    /// the nodes share (a port mapper, a controller) is a unit of its own.
     fn units(&self, site: &Site<'_>) -> Result<Vec<Unit>>;
 
     /// What a client connects to.
@@ -27,6 +28,21 @@ pub(crate) trait Flavor: Debug + Send + Sync {
     /// Asks once, by a real request, whether this process serves; says what it answered if not.
     /// The answer must come from *our* server: another may hold the port.
     async fn probe(&self, unit: &Unit) -> Result<Facts, String>;
+
+    /// Shows on the first of so many nodes, each of them ready, that they are one cluster. None
+    /// where [`Self::probe`] tells that already.
+    fn gathered(&self, nodes: usize) -> Option<Order>;
+
+    /// Makes a node believe that its memory is full, or no longer. None where it has no such
+    /// belief.
+    fn memory_alarm(&self, on: bool) -> Option<Order>;
+}
+
+/// What the broker's own tool is told, again and again, until its answer shows that it is so.
+#[derive(Debug)]
+pub(crate) struct Order {
+    pub(crate) arguments: Vec<String>,
+    pub(crate) done: fn(&str) -> bool,
 }
 
 /// What a ready server says of itself.
@@ -58,12 +74,17 @@ pub(crate) struct NodeSite {
 #[derive(Debug)]
 pub(crate) struct Unit {
     pub(crate) name: String,
+    /// Whether it serves the servers only; it is ready before they start.
+    pub(crate) helper: bool,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(&'static str, OsString)>,
     /// Its working folder; the log is in it.
     pub(crate) folder: PathBuf,
     pub(crate) ports: Vec<u16>,
+    /// The broker's own command-line tool, and what makes it mean this process; it gets the
+    /// process's environment.
+    pub(crate) tool: Option<(PathBuf, Vec<OsString>)>,
 }
 
 impl Unit {
@@ -76,6 +97,14 @@ impl Site<'_> {
     /// The program to run: the caller's own, or the kit's.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.options.server.clone().unwrap_or_else(|| self.bin.join(name))
+    }
+
+    /// A program that is run beside the servers: the kit's. With a server of the caller's own, the
+    /// one in that server's folder, or else whichever the machine has.
+    pub(crate) fn tool(&self, name: &str) -> PathBuf {
+        let Some(server) = &self.options.server else { return self.bin.join(name) };
+        let beside = server.with_file_name(name);
+        if beside.is_file() { beside } else { name.into() }
     }
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 
 use crate::error::Result;
-use crate::flavor::{Facts, Flavor, NodeSite, Site, Unit};
+use crate::flavor::{Facts, Flavor, NodeSite, Order, Site, Unit};
 use crate::probe;
 
 #[derive(Debug)]
@@ -26,9 +26,8 @@ struct Info {
 
 #[async_trait]
 impl Flavor for Nats {
-    /// Clients, the monitoring port, and the other nodes of a cluster.
-    fn ports(&self) -> usize {
-        3
+    fn ports(&self) -> &'static [&'static str] {
+        &["nats", "http", "routes"]
     }
 
     fn units(&self, site: &Site<'_>) -> Result<Vec<Unit>> {
@@ -39,11 +38,13 @@ impl Flavor for Nats {
             let config = node.write("nats.conf", &template, &holes, site.options)?;
             Ok(Unit {
                 name,
+                helper: false,
                 program: site.program("nats-server"),
                 arguments: vec!["-c".into(), config.into()],
                 environment: Vec::new(),
                 folder: node.folder.clone(),
                 ports: node.ports.clone(),
+                tool: None,
             })
         };
         site.nodes.iter().enumerate().map(unit).collect()
@@ -67,6 +68,15 @@ impl Flavor for Nats {
             return Err(format!("another server, `{}`, answers at its port", info.server_name));
         }
         Ok(Facts { version: info.version })
+    }
+
+    /// Healthy includes that.
+    fn gathered(&self, _nodes: usize) -> Option<Order> {
+        None
+    }
+
+    fn memory_alarm(&self, _on: bool) -> Option<Order> {
+        None
     }
 }
 
@@ -93,11 +103,13 @@ mod tests {
         let ports = vec![serve(greeting).await, serve("HTTP/1.0 200 OK\r\n\r\n").await];
         let unit = Unit {
             name: "ours".to_owned(),
+            helper: false,
             program: "unused".into(),
             arguments: Vec::new(),
             environment: Vec::new(),
             folder: "unused".into(),
             ports,
+            tool: None,
         };
         Nats.probe(&unit).await
     }

@@ -15,14 +15,13 @@ use crate::kit::tool::Tools;
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const PARTS: &str = "/etc/apt/apt.conf.d";
 
-/// Fetches `packages` of `suite` into `folder`; says where their programs are.
+/// Fetches `packages` of `suite` into `folder`; says where they are unpacked.
 pub(crate) async fn fetch(
     tools: &Tools,
     folder: &Path,
     suite: &str,
-    packages: &[&str],
-    programs: &[&str],
-) -> Result<Vec<PathBuf>> {
+    packages: &[&[&str]],
+) -> Result<PathBuf> {
     tools.need(&["apt-get", "dpkg"]).await?;
     if !Path::new(KEYRING).is_file() {
         return Err(tools.missing("Debian's keyring"));
@@ -38,7 +37,7 @@ pub(crate) async fn fetch(
         get
     };
     tools.run(get().arg("update")).await?;
-    tools.run(get().arg("download").args(packages)).await?;
+    tools.run(get().arg("download").args(packages.iter().copied().flatten())).await?;
     let unpacked = folder.join("debian");
     for deb in std::fs::read_dir(&debs).at("reading", &debs)? {
         let deb = deb.at("reading", &debs)?.path();
@@ -46,7 +45,7 @@ pub(crate) async fn fetch(
     }
     // The suite's index alone is many times the server.
     std::fs::remove_dir_all(&apt).at("removing", &apt)?;
-    Ok(programs.iter().map(|program| unpacked.join(program)).collect())
+    Ok(unpacked)
 }
 
 /// A private state of apt; its settings file.

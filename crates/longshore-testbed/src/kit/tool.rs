@@ -1,5 +1,6 @@
 //! Running the machine's own tools, and saying how to get one that is missing.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::process::Stdio;
 use std::time::Duration;
@@ -22,6 +23,28 @@ const HINTS: &[(&str, &str)] = &[
     ("a Debian mirror", "no source of apt names one; use another version or `--server`"),
 ];
 
+/// What a tool printed. It ends with this process's interest in it.
+pub(crate) async fn run(command: &mut Command, patience: Duration) -> Result<String> {
+    // With its program and arguments only: an environment is long.
+    let parts = std::iter::once(command.as_std().get_program()).chain(command.as_std().get_args());
+    let shown = parts.map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ");
+    let command = command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = match timeout(patience, command.output()).await {
+        Ok(output) => output.tried(|| format!("running {shown}"))?,
+        Err(_) => {
+            let output = format!("not done within {patience:?}");
+            return Err(Error::Tool { command: shown, output });
+        }
+    };
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    let said = [text(&output.stderr), text(&output.stdout), output.status.to_string()];
+    let output = said.into_iter().find(|said| !said.is_empty()).unwrap_or_default();
+    Err(Error::Tool { command: shown, output })
+}
+
 /// The tools, on behalf of one broker.
 #[derive(Debug)]
 pub(crate) struct Tools {
@@ -31,22 +54,7 @@ pub(crate) struct Tools {
 impl Tools {
     /// What the tool printed. It ends with this process's interest in it.
     pub(crate) async fn run(&self, command: &mut Command) -> Result<String> {
-        let shown = format!("{:?}", command.as_std());
-        let command = command.stdin(Stdio::null()).kill_on_drop(true);
-        let output = match timeout(PATIENCE, command.output()).await {
-            Ok(output) => output.tried(|| format!("running {shown}"))?,
-            Err(_) => {
-                let output = format!("not done within {PATIENCE:?}");
-                return Err(Error::Tool { command: shown, output });
-            }
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() {
-            return Ok(text(&output.stdout));
-        }
-        let said = [text(&output.stderr), text(&output.stdout), output.status.to_string()];
-        let output = said.into_iter().find(|said| !said.is_empty()).unwrap_or_default();
-        Err(Error::Tool { command: shown, output })
+        run(command, PATIENCE).await
     }
 
     /// Looks for tools before they are needed, so that what is missing is said first.

@@ -1,14 +1,15 @@
 //! Both versions of NATS, for real: fetched, started, broken, and gone.
 
+mod client;
+#[path = "../kit/mod.rs"]
 mod kit;
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
-use kit::{
-    eventually, greeting, ground, hold, ignored_by, read_data, write_data, write_replicated,
-};
+use client::{greeting, ignored_by, read_data, signal, write_data, write_replicated};
+use kit::{eventually, ground, hold};
 use longshore_testbed::{Error, Identity, Options, Progress, Testbed};
 
 const BOTH: [&str; 2] = ["nats@2.15", "nats@2.10"];
@@ -160,7 +161,7 @@ async fn a_broker_dies_with_the_process_that_holds_it() {
         let (mut holder, record) = hold("nats@2.15", &run);
         let server = Identity::of(record["pid"].as_u64().unwrap() as u32).unwrap();
         if paused {
-            kit::signal(server, rustix::process::Signal::STOP);
+            signal(server, rustix::process::Signal::STOP);
         }
         holder.kill().unwrap();
         assert_eq!(holder.wait().unwrap().signal(), Some(9));
@@ -212,7 +213,7 @@ async fn stale_records_are_known_by_the_start_time_and_removed() {
     assert_eq!(testbed.running().await.unwrap(), std::slice::from_ref(&record));
     assert!(!stale.folder.exists() && !run.join("nats-2.15-8").exists());
 
-    kit::signal(record.nodes[0].process, rustix::process::Signal::KILL);
+    signal(record.nodes[0].process, rustix::process::Signal::KILL);
     eventually("the killed one is known as stale", || !record.nodes[0].process.is_alive()).await;
     assert_eq!(testbed.running().await.unwrap(), []);
     assert!(!record.folder.exists());
