@@ -303,6 +303,8 @@ fn check_size(tracker: &Tracker, received: &Received, size: usize) {
 }
 
 fn once_more(gap: Duration) -> Result<Policy> {
-    let policy = Policy::builder().max_attempts(2).fast_delays([]).delayed([gap]).jitter(0.0);
+    // What always fails would open it.
+    let policy = Policy::builder().breaker(None).max_attempts(2).fast_delays([]);
+    let policy = policy.delayed([gap]).jitter(0.0);
     Ok(policy.build()?)
 }
