@@ -14,6 +14,21 @@ test *args:
 conformance *args:
     cargo xtask conformance {{args}}
 
+# Run the engine against a model broker, from seeds.
+[group('check')]
+sim *args:
+    cargo xtask sim {{args}}
+
+# Measure longshore beside the raw clients.
+[group('run')]
+bench *args:
+    cargo xtask bench {{args}}
+
+# Start, stop and list real brokers.
+[group('run')]
+brokers *args:
+    cargo xtask brokers {{args}}
+
 # Format the code.
 [group('check')]
 fmt:

@@ -52,7 +52,8 @@ kinds! {
     PoisonNamed = "poison_named",
     /// A message became a dead letter.
     DeadLettered = "dead_lettered",
-    /// Messages are ready, there is room for them, and none comes: the consumer is made again.
+    /// Messages are ready, there is room for them, and none comes: once nothing is held, the
+    /// consumer is made again.
     PhantomConsumer = "phantom_consumer",
     /// The credentials were refused. Nothing tries again by itself.
     CredentialsRefused = "credentials_refused",

@@ -97,7 +97,8 @@ impl Alarms {
             self,
             AlarmKind::PhantomConsumer,
             None,
-            "messages are ready, there is room for them, and none comes: the consumer is made again"
+            "messages are ready, there is room for them, and none comes: once nothing is held, the \
+             consumer is made again"
         );
     }
 

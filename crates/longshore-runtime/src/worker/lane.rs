@@ -119,7 +119,12 @@ impl Lane {
                         match self.rebuild().await {
                             // Stopped: the old one is closed.
                             Ok(()) if self.stop.is_cancelled() => {}
-                            Ok(()) => receive = Some(self.receive(Vec::new())),
+                            Ok(()) => {
+                                // A new one starts with all of it; a breaker that is open lowers
+                                // it again.
+                                prefetch.is = self.prefetch;
+                                receive = Some(self.receive(Vec::new()));
+                            }
                             Err(error) => {
                                 outcome = Err(error);
                                 self.stop.cancel();
