@@ -46,6 +46,65 @@ pub(crate) fn matches(line: &str, pattern: &str) -> bool {
     }) && (pattern.ends_with('*') || rest.is_empty())
 }
 
+/// What `quickstart` prints on every broker.
+#[track_caller]
+pub(crate) fn quickstart(text: &str, connected: &str) {
+    tells(
+        text,
+        &[
+            connected,
+            "1. publish three orders*",
+            "  order 3 is stored as message *",
+            "2. handle them",
+            "  idle after *: 5 received, 1 redelivered, 2 succeeded, 4 failed, 1 retried in process, \
+             1 retried after a delay, 2 dead-lettered",
+            "3. look at the dead letters: nothing was lost",
+            "4. mend the cause, and send back what it killed",
+            "  1 sent back, 1 left alone",
+            "5. stop",
+            "  still dead: 1",
+        ],
+    );
+    // Handlers run side by side: their lines have no fixed order among themselves.
+    for line in [
+        "  order 1, attempt 1: billed",
+        "  order 2, attempt 2: the bank does not answer -> tried again",
+        "  order 2, attempt 3: billed",
+        "  order 3, attempt 1: billed",
+        "  order 3, attempt 1: unknown card -> trying again cannot help",
+        "  *: undecodable after 1 attempt(s)",
+        "    body     not JSON",
+        "  *: permanent after 1 attempt(s)",
+        "    error    unknown card (&str)",
+        "    from     quickstart / billing",
+        "    handler  quickstart::bill",
+    ] {
+        tells(text, &[line]);
+    }
+    let waited = text.lines().find_map(|line| line.strip_prefix("  idle after ")).unwrap();
+    let seconds: f64 = waited.split(' ').next().unwrap().parse().unwrap();
+    assert!(seconds >= 0.5, "the delayed retry came early: {waited}");
+}
+
+/// What `dead_letters` prints on every broker.
+#[track_caller]
+pub(crate) fn dead_letters(text: &str) {
+    tells(
+        text,
+        &[
+            "5 received, 5 failed, 4 dead-lettered, 1 discarded",
+            "4 dead letters, two a page:",
+            "  --",
+            "  --",
+            "a dry run would send back 3 and leave 1",
+            "3 sent back in *, 1 left",
+            "the group failed them again: 3 received, 3 failed, 3 dead-lettered",
+            "  redriven 1 time(s), same message *",
+        ],
+    );
+    tells(text, &["  rejected   not delivered there"]);
+}
+
 /// Ctrl-C for the example itself: cargo, which started it, passes no signal on.
 pub(crate) fn interrupt(cargo: u32) {
     let children = format!("/proc/{cargo}/task/{cargo}/children");
