@@ -134,7 +134,7 @@ impl Node {
         let process = self.process()?;
         process.signal(Signal::STOP)?;
         let deadline = Instant::now() + PAUSE;
-        while !process.is_stopped() {
+        while !process.identity.is_stopped() {
             if Instant::now() > deadline {
                 return Err(self.stuck("pause", PAUSE));
             }

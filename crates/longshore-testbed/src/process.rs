@@ -33,6 +33,21 @@ impl Identity {
     pub fn is_alive(self) -> bool {
         Process::open(self).is_some_and(|process| !process.ends_within(Duration::ZERO))
     }
+
+    /// Whether every thread is stopped: after a SIGSTOP was sent it still runs for a while, since
+    /// the signal reaches them one after another.
+    pub fn is_stopped(self) -> bool {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid));
+        tasks.is_ok_and(|mut tasks| {
+            tasks.all(|task| {
+                task.is_ok_and(|task| {
+                    let stat = task.path().join("stat");
+                    // A thread that ended meanwhile runs no more either.
+                    fields(&stat.to_string_lossy()).is_none_or(|(state, _)| state == 'T')
+                })
+            })
+        })
+    }
 }
 
 /// The state and the start time in a `stat` file. The name in it may hold blanks and parentheses,
@@ -93,20 +108,6 @@ impl Process {
             tokio::time::sleep(LOOK).await;
         }
         true
-    }
-
-    /// Whether every thread is stopped: the signal reaches them one after another.
-    pub(crate) fn is_stopped(&self) -> bool {
-        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.identity.pid));
-        tasks.is_ok_and(|mut tasks| {
-            tasks.all(|task| {
-                task.is_ok_and(|task| {
-                    let stat = task.path().join("stat");
-                    // A thread that ended meanwhile runs no more either.
-                    fields(&stat.to_string_lossy()).is_none_or(|(state, _)| state == 'T')
-                })
-            })
-        })
     }
 }
 

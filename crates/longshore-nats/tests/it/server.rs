@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use longshore_testbed::Testbed;
+use longshore_testbed::{Identity, Testbed};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
@@ -121,9 +121,17 @@ impl Server {
         }
     }
 
-    /// Stops its clock: connections stay open and nothing is answered.
+    /// Stops its clock: connections stay open and nothing is answered. It still answers for a
+    /// moment after the signal was sent.
     pub(crate) async fn pause(&self) {
         self.signal("STOP").await;
+        let server = Identity::of(self.child.as_ref().and_then(Child::id).unwrap()).unwrap();
+        let stopped = async {
+            while !server.is_stopped() {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), stopped).await.expect("the server does not stop");
     }
 
     pub(crate) async fn resume(&self) {
