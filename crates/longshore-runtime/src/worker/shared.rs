@@ -84,6 +84,8 @@ struct State {
     /// Runs that were cancelled before they began.
     unstarted: Vec<Key>,
     last_input: Instant,
+    /// The tick that the lane's loop knows of.
+    planned: Option<Duration>,
 }
 
 /// What the lane's loop is to execute.
@@ -117,6 +119,7 @@ impl Shared {
                 actions: Vec::new(),
                 unstarted: Vec::new(),
                 last_input: Instant::now(),
+                planned: None,
             }),
             flow,
             clock,
@@ -133,7 +136,7 @@ impl Shared {
     pub(super) fn step(&self, inputs: impl IntoIterator<Item = Input>) {
         let now = self.now();
         let mut alarms = Vec::new();
-        let (orders, starts, idle) = {
+        let (lane, starts, idle) = {
             let mut state = self.lock();
             let state = &mut *state;
             state.last_input = Instant::now();
@@ -147,13 +150,14 @@ impl Shared {
                 state.execute(&mut alarms);
             }
             self.meters.flush(&mut state.engine.meter);
-            (!state.orders.is_empty(), !state.starts.is_empty(), state.engine.held() == 0)
+            let lane = !state.orders.is_empty() || state.is_earlier();
+            (lane, !state.starts.is_empty(), state.engine.held() == 0)
         };
         for alarm in alarms {
             self.alarms.raise(&alarm);
         }
         self.flow.tell();
-        if orders {
+        if lane {
             self.lane.notify_one();
         }
         if starts {
@@ -202,8 +206,9 @@ impl Shared {
     }
 
     pub(super) fn plan(&self) -> Plan {
-        let state = self.lock();
-        let wake = state.engine.next_wake().map(|at| self.flow.started + at);
+        let mut state = self.lock();
+        state.planned = state.engine.next_wake();
+        let wake = state.planned.map(|at| self.flow.started + at);
         Plan { wake, credit: state.engine.credit(), held: state.engine.held() }
     }
 
@@ -250,6 +255,12 @@ impl Shared {
 }
 
 impl State {
+    /// Whether the engine wants its tick before the one that the lane's loop waits for.
+    fn is_earlier(&self) -> bool {
+        let wake = self.engine.next_wake();
+        wake.is_some_and(|wake| self.planned.is_none_or(|planned| wake < planned))
+    }
+
     fn execute(&mut self, alarms: &mut Vec<Alarm>) {
         for action in self.actions.drain(..) {
             match action {

@@ -314,3 +314,25 @@ async fn a_lease_that_another_member_shortened_is_kept_all_the_same() {
     long.stop().await.unwrap();
     short.stop().await.unwrap();
 }
+
+/// Nothing else happens that would make the worker look at its timers.
+#[tokio::test(start_paused = true)]
+async fn a_fast_retry_comes_when_its_gap_is_over() {
+    let client = client().await;
+    let fast = Policy::builder().max_attempts(3).fast_delays([ms(20), ms(20)]).delayed([]);
+    let fast = fast.jitter(0.0).build().unwrap();
+    let runs = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let note = runs.clone();
+    let handler = move |_: Received| {
+        note.lock().unwrap().push(tokio::time::Instant::now());
+        async { Err(Failure::transient("again")) }
+    };
+    let worker = client.worker("t", "g").policy(fast).handle(handler).start().await.unwrap();
+    client.sender("t").await.unwrap().send("a").await.unwrap();
+    soon(worker.idle()).await;
+    worker.stop().await.unwrap();
+    let runs = runs.lock().unwrap();
+    let gaps: Vec<_> = runs.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert_eq!(gaps.len(), 2);
+    assert!(gaps.iter().all(|gap| (ms(20)..ms(25)).contains(gap)), "{gaps:?}");
+}
