@@ -85,6 +85,16 @@ impl<T> Slab<T> {
         Ok(value)
     }
 
+    /// Drops the delivery that `token` names, where it is still in the table; says whether it was.
+    pub fn discard(&mut self, token: AckToken) -> bool {
+        let slot = self.slots.get_mut(token.slot as usize).filter(|slot| slot.is(token));
+        let Some(slot) = slot.filter(|slot| slot.value.is_some()) else { return false };
+        // In its place: moving it out first would copy what nobody wants.
+        slot.value = None;
+        self.free.push(token.slot);
+        true
+    }
+
     /// Takes out all deliveries of `epoch`, in the order of their insertion. Its tokens are
     /// `LeaseLost` from now on.
     pub fn drop_epoch(&mut self, epoch: u32) -> Vec<(AckToken, T)> {
@@ -179,6 +189,7 @@ mod tests {
     enum Op {
         Insert(u32),
         Remove(usize),
+        Discard(usize),
         DropEpoch(u32),
     }
 
@@ -186,6 +197,7 @@ mod tests {
         prop_oneof![
             4 => (1u32..4).prop_map(Op::Insert),
             4 => (0usize..64).prop_map(Op::Remove),
+            2 => (0usize..64).prop_map(Op::Discard),
             1 => (1u32..4).prop_map(Op::DropEpoch),
         ]
     }
@@ -214,6 +226,11 @@ mod tests {
                     Op::Remove(index) => {
                         if let Some(token) = given.get(index) {
                             prop_assert_eq!(slab.remove(*token).ok(), model.remove(token));
+                        }
+                    }
+                    Op::Discard(index) => {
+                        if let Some(token) = given.get(index) {
+                            prop_assert_eq!(slab.discard(*token), model.remove(token).is_some());
                         }
                     }
                     Op::DropEpoch(epoch) => {

@@ -42,16 +42,17 @@ impl Order {
 ///
 /// # Errors
 /// All of them are unknown then: silence, or nobody listens because the consumer is gone.
-pub(crate) async fn send(shared: &Shared, orders: &[(Subject, Order)]) -> Result<()> {
-    let Some(((last, order), before)) = orders.split_last() else { return Ok(()) };
+pub(crate) async fn send(shared: &Shared, mut orders: Vec<(Subject, Order)>) -> Result<()> {
+    let Some((last, order)) = orders.pop() else { return Ok(()) };
+    let concern = Concern::Subject(&last);
     let work = async {
-        for (reply, order) in before {
-            let sent = shared.client.publish(reply.clone(), order.payload()).await;
+        for (reply, order) in orders {
+            let sent = shared.client.publish(reply, order.payload()).await;
             sent.map_err(|native| error::closed("connection").with_source(native))?;
         }
         let request = Request::new().payload(order.payload());
         let answer = shared.client.send_request(last.clone(), request).await;
         answer.map(drop).map_err(error::request)
     };
-    shared.link.bounded(shared.deadline(), Concern::Subject(last), work).await
+    shared.link.bounded(shared.deadline(), concern, work).await
 }

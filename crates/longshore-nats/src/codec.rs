@@ -283,9 +283,9 @@ pub(crate) fn received(
 /// Reads `$JS.ACK.<stream>.<consumer>.<delivered>.<sequence>.…`, with or without domain and account
 /// before, and with whatever later servers put behind.
 pub(crate) fn place(reply: &str) -> Option<Place> {
-    let mut tokens = reply.strip_prefix("$JS.ACK.")?.split('.');
+    let tokens = reply.strip_prefix("$JS.ACK.")?.as_bytes().split(|byte| *byte == b'.');
     let skip = if reply.bytes().filter(|b| *b == b'.').count() >= 10 { 4 } else { 2 };
-    let mut number = tokens.by_ref().skip(skip).map(|token| token.parse::<u64>().ok());
+    let mut number = tokens.skip(skip).map(|token| std::str::from_utf8(token).ok()?.parse().ok());
     let delivered = number.next()??;
     let sequence = number.next()??;
     let _of_consumer = number.next()??;

@@ -214,7 +214,7 @@ impl Consumer for NatsConsumer {
                 }));
             }
         }
-        let sent = ack::send(&self.inner.shared, &orders).await;
+        let sent = ack::send(&self.inner.shared, orders).await;
         let until = now + self.inner.held_for();
         let mut flight = self.inner.flight();
         for (token, result) in tokens.iter().zip(&mut out[first..]) {

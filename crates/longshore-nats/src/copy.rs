@@ -70,10 +70,10 @@ async fn with_record(
 ) -> Result<()> {
     record.origin.get_or_insert_with(|| Position::Sequence(held.place.sequence).to_text());
     record.published_at.get_or_insert(held.place.published);
-    let mut headers = base(held.message.headers.as_ref(), held.id.as_ref())?;
+    let mut headers = base(held.headers.as_ref(), held.id.as_ref())?;
     codec::set(&mut headers, MSG_ID, &msg_id)?;
     codec::set(&mut headers, RETRY_HEADER, &record.encode())?;
-    shared.store(subject, headers, held.message.payload.clone()).await?;
+    shared.store(subject, headers, held.body.clone()).await?;
     Ok(())
 }
 
@@ -131,8 +131,8 @@ pub(crate) async fn dead_letter(
     letter: &Letter,
 ) -> Result<()> {
     let limit = shared.client.max_payload();
-    let body = held.message.payload.clone();
-    let mut headers = base(held.message.headers.as_ref(), held.id.as_ref())?;
+    let body = held.body.clone();
+    let mut headers = base(held.headers.as_ref(), held.id.as_ref())?;
     codec::set(&mut headers, MSG_ID, &letter.id)?;
     let bare = size(&headers);
     let room = limit
@@ -144,7 +144,7 @@ pub(crate) async fn dead_letter(
         add(&mut headers, beside);
     } else if bare + body.len() > limit {
         // A foreign message that fills the limit has room for nothing of ours.
-        headers = base(held.message.headers.as_ref(), None)?;
+        headers = base(held.headers.as_ref(), None)?;
     }
     put(shared, names, headers, body).await?;
     if beside.is_none() {

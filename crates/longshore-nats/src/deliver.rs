@@ -1,6 +1,7 @@
 //! From a message that came in to a delivery: its record, and whether its time has come.
 
-use async_nats::{Message, Subject};
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
 use longshore_core::{Event, MessageId, Record};
 use tokio::time::Instant;
 
@@ -13,7 +14,8 @@ use crate::settle;
 /// A message that the runtime has not seen.
 #[derive(Debug)]
 pub(crate) struct Unseen {
-    pub(crate) message: Message,
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) body: Bytes,
     pub(crate) reply: Subject,
     pub(crate) place: Place,
     /// When it was here at the latest bound of the past: its lease runs since then at most.
@@ -57,7 +59,7 @@ pub(crate) fn deliver(
         record.not_before = None;
     }
     let topic = &inner.names.of.topic;
-    let body = unseen.message.payload.clone();
+    let body = unseen.body.clone();
     let mut received = codec::received(
         topic,
         body,
@@ -75,7 +77,7 @@ pub(crate) fn deliver(
 }
 
 fn held(inner: &Inner, unseen: Unseen, id: Option<MessageId>, entry: Option<u64>) -> Held {
-    let Unseen { message, reply, place, arrived } = unseen;
+    let Unseen { headers, body, reply, place, arrived } = unseen;
     let expires = arrived + inner.held_for();
-    Held { message, reply, place, id, entry, expires, back: Back::No }
+    Held { headers, body, reply, place, id, entry, expires, back: Back::No }
 }

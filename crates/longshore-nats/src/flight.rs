@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::{Message, Subject};
+use async_nats::{HeaderMap, Subject};
+use bytes::Bytes;
 use longshore_core::{AckToken, Error, MessageId, Record, Result};
 use longshore_driver::Slab;
 use tokio::time::Instant;
@@ -13,7 +14,8 @@ use crate::error::lease_lost;
 /// One delivery.
 #[derive(Clone, Debug)]
 pub(crate) struct Held {
-    pub(crate) message: Message,
+    pub(crate) headers: Option<HeaderMap>,
+    pub(crate) body: Bytes,
     pub(crate) reply: Subject,
     pub(crate) place: Place,
     pub(crate) id: Option<MessageId>,
@@ -75,7 +77,7 @@ impl Flight {
 
     pub(crate) fn remove(&mut self, token: AckToken) {
         // Gone already where the group's consumer was lost meanwhile.
-        let _ = self.slab.remove(token);
+        self.slab.discard(token);
     }
 
     /// Gives up the places of those whose lease is over, so that prefetch is not lost with them.
@@ -160,8 +162,6 @@ pub(crate) fn in_place(record: &Record, held: &Held) -> Record {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     const LEASE: Duration = Duration::from_secs(30);
@@ -172,18 +172,18 @@ mod tests {
     }
 
     fn held(now: Instant) -> Held {
-        let message = Message {
-            subject: "orders".into(),
-            reply: None,
-            payload: Bytes::new(),
-            headers: None,
-            status: None,
-            description: None,
-            length: 0,
-        };
         let expires = now + LEASE;
         let (reply, place) = ("first".into(), place(1));
-        Held { message, reply, place, id: None, entry: None, expires, back: Back::No }
+        Held {
+            headers: None,
+            body: Bytes::new(),
+            reply,
+            place,
+            id: None,
+            entry: None,
+            expires,
+            back: Back::No,
+        }
     }
 
     fn renewed(flight: &mut Flight, now: Instant) -> bool {

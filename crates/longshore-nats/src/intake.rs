@@ -167,8 +167,10 @@ impl Intake {
 
     fn take(&mut self, inner: &Inner, message: Message, arrived: Instant) {
         self.heard = Instant::now();
-        let reply = message.reply.clone();
-        let delivery = reply.and_then(|r| Some((r.clone(), codec::place(&r)?)));
+        let delivery = message.reply.and_then(|reply| {
+            let place = codec::place(&reply)?;
+            Some((reply, place))
+        });
         // A stored message can have a status line too, where a foreign program wrote one: what is
         // to be settled is a delivery.
         if let (Some(status), None) = (message.status, &delivery) {
@@ -189,7 +191,8 @@ impl Intake {
             self.unseen.retain(|unseen| unseen.place.sequence != place.sequence);
         }
         self.highest = self.highest.max(place.sequence);
-        self.unseen.push_back(Unseen { message, reply, place, arrived });
+        let (headers, body) = (message.headers, message.payload);
+        self.unseen.push_back(Unseen { headers, body, reply, place, arrived });
     }
 
     fn status(&mut self, inner: &Inner, status: StatusCode, headers: Option<&HeaderMap>) {

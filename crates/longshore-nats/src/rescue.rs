@@ -80,7 +80,7 @@ async fn replace(inner: &Inner, stored: Stored) -> Result<()> {
         copy::readable(shared, names, stored).await?;
         shared.store(&mark, HeaderMap::new(), bytes::Bytes::new()).await?;
     }
-    ack::send(shared, &[(reply(inner, sequence, published), Order::Ack)]).await
+    ack::send(shared, vec![(reply(inner, sequence, published), Order::Ack)]).await
 }
 
 /// Where the delivery is settled. The message itself never arrived; the server finds what is

@@ -21,7 +21,8 @@ struct Ready {
     token: AckToken,
     /// Its place among the results.
     at: usize,
-    reply: Subject,
+    /// Taken when it is sent.
+    reply: Option<Subject>,
     order: Order,
     /// The ledger's entry that it makes useless.
     entry: Option<u64>,
@@ -44,7 +45,7 @@ pub(crate) async fn settle(inner: &Inner, batch: &[Settlement], out: &mut Vec<Re
                 }
             };
             out.push(Ok(()));
-            let reply = held.reply.clone();
+            let reply = Some(held.reply.clone());
             match settlement {
                 Settlement::Ack(_) => {
                     ready.push(Ready { token, at, reply, order: Order::Ack, entry: held.entry });
@@ -59,7 +60,7 @@ pub(crate) async fn settle(inner: &Inner, batch: &[Settlement], out: &mut Vec<Re
     }
     let moved = moves.iter().map(|(_, held, settlement)| prepare(inner, held, settlement));
     for (result, (at, held, settlement)) in join_all(moved).await.into_iter().zip(&moves) {
-        let (token, at, reply) = (settlement.token(), *at, held.reply.clone());
+        let (token, at, reply) = (settlement.token(), *at, Some(held.reply.clone()));
         match result {
             Ok((order, entry)) => ready.push(Ready { token, at, reply, order, entry }),
             Err(error) => out[at] = Err(error),
@@ -68,15 +69,15 @@ pub(crate) async fn settle(inner: &Inner, batch: &[Settlement], out: &mut Vec<Re
     finish(inner, ready, out).await;
 }
 
-async fn finish(inner: &Inner, ready: Vec<Ready>, out: &mut [Result<()>]) {
-    let orders: Vec<_> = ready.iter().map(|one| (one.reply.clone(), one.order)).collect();
+async fn finish(inner: &Inner, mut ready: Vec<Ready>, out: &mut [Result<()>]) {
+    let orders = ready.iter_mut().filter_map(|one| Some((one.reply.take()?, one.order))).collect();
     {
         // Before they are sent: a short delay is over before the answer is here.
         let mut flight = inner.flight();
         let back = ready.iter().filter(|one| matches!(one.order, Order::Nak(_)));
         back.for_each(|one| flight.give_back(one.token));
     }
-    if let Err(why) = ack::send(&inner.shared, &orders).await {
+    if let Err(why) = ack::send(&inner.shared, orders).await {
         let mut flight = inner.flight();
         for one in ready.iter().filter(|one| !flight.came_back(one.token)) {
             out[one.at] = Err(why.clone());
@@ -158,7 +159,7 @@ pub(crate) fn put_back(inner: &Inner, held: Held, record: Record, rest: Duration
         let record = explained(record, &held);
         let done = async {
             ledger::write(&shared, &names, held.place, held.entry, &record).await?;
-            ack::send(&shared, &[(held.reply.clone(), Order::Nak(rest))]).await
+            ack::send(&shared, vec![(held.reply, Order::Nak(rest))]).await
         };
         if let Err(error) = done.await {
             tracing::warn!(%error, "a message before its time waits for the end of its lease");
@@ -187,16 +188,16 @@ pub(crate) async fn give_back(inner: &Inner, unseen: Vec<Unseen>, held: Vec<Held
     if orders.is_empty() || !inner.shared.link.is_up() {
         return Ok(());
     }
-    ack::send(&inner.shared, &orders).await
+    ack::send(&inner.shared, orders).await
 }
 
 async fn explain(inner: &Inner, unseen: Unseen) -> Option<(Subject, Order)> {
-    let Unseen { message, reply, place, .. } = unseen;
+    let Unseen { headers, reply, place, .. } = unseen;
     let mut order = Order::Nak(Duration::ZERO);
     // The engine allows for one return that nobody explained, so a first one costs no record.
     if place.delivered > 1 {
         let (shared, names) = (&inner.shared, &inner.names);
-        let parts = codec::incoming(message.headers.as_ref());
+        let parts = codec::incoming(headers.as_ref());
         let id = codec::identity(&parts, place);
         let entry = ledger::read(shared, names, place, id.as_ref()).await.ok()?;
         let sequence = entry.as_ref().map(|entry| entry.sequence);

@@ -27,9 +27,8 @@ impl Intake {
                 is_fresh(inner, unseen) && now.duration_since(unseen.arrived) < young
             });
             let fresh = fresh.count();
-            let ready: Vec<_> = self.unseen.drain(..fresh).collect();
-            for unseen in ready {
-                let parts = codec::incoming(unseen.message.headers.as_ref());
+            for unseen in self.unseen.drain(..fresh) {
+                let parts = codec::incoming(unseen.headers.as_ref());
                 deliver(inner, unseen, parts, None, out);
                 room -= 1;
             }
@@ -56,7 +55,7 @@ impl Intake {
         let orders: Vec<_> = old.map(|unseen| (unseen.reply.clone(), Order::Extend)).collect();
         if !orders.is_empty() {
             let now = Instant::now();
-            ack::send(&inner.shared, &orders).await?;
+            ack::send(&inner.shared, orders).await?;
             self.unseen.iter_mut().take(batch).for_each(|unseen| {
                 if now.duration_since(unseen.arrived) >= wait {
                     unseen.arrived = now;
@@ -72,7 +71,7 @@ impl Intake {
             None => Ok(false),
         };
         let lookups = self.unseen.iter().take(batch).map(|unseen| async {
-            let parts = codec::incoming(unseen.message.headers.as_ref());
+            let parts = codec::incoming(unseen.headers.as_ref());
             let entry = match &blank {
                 _ if is_fresh(inner, unseen) => Ok(None),
                 Ok(true) => Ok(None),

@@ -69,7 +69,7 @@ enum Phase {
 
 impl Breaker {
     pub(crate) fn new(rules: Rules) -> Self {
-        let window = Window { slice: rules.window / SLICES, counts: VecDeque::new() };
+        let window = Window { slice: rules.window / SLICES, counts: VecDeque::new(), sum: (0, 0) };
         Self { next_open: rules.open, rules, phase: Phase::Closed, window, turn: 0, version: 0 }
     }
 
@@ -155,7 +155,7 @@ impl Breaker {
                 *succeeded += 1;
                 if *succeeded == self.rules.probes {
                     self.next_open = self.rules.open;
-                    self.window.counts.clear();
+                    self.window.clear();
                     self.change(Phase::Closed);
                 }
             }
@@ -185,6 +185,8 @@ fn reaches(failed: u64, runs: u64, ratio: f64) -> bool {
 struct Window {
     slice: Duration,
     counts: VecDeque<Slice>,
+    /// Their sum: runs, and those that failed.
+    sum: (u64, u64),
 }
 
 #[derive(Debug)]
@@ -198,8 +200,8 @@ impl Window {
     /// Adds a run, and says what the window has now: runs, and those that failed.
     fn add(&mut self, now: Duration, well: bool) -> (u64, u64) {
         let length = self.slice * SLICES;
-        while self.counts.front().is_some_and(|first| first.began + length <= now) {
-            self.counts.pop_front();
+        while let Some(old) = self.counts.pop_front_if(|first| first.began + length <= now) {
+            self.sum = (self.sum.0 - old.runs, self.sum.1 - old.failed);
         }
         let current = self.counts.back().is_some_and(|last| now < last.began + self.slice);
         if !current {
@@ -209,7 +211,12 @@ impl Window {
             last.runs += 1;
             last.failed += u64::from(!well);
         }
-        let sum = |(runs, failed), slice: &Slice| (runs + slice.runs, failed + slice.failed);
-        self.counts.iter().fold((0, 0), sum)
+        self.sum = (self.sum.0 + 1, self.sum.1 + u64::from(!well));
+        self.sum
+    }
+
+    fn clear(&mut self) {
+        self.counts.clear();
+        self.sum = (0, 0);
     }
 }

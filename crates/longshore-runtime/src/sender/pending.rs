@@ -5,7 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use longshore_core::{Confirms, Error, ErrorKind, Outcome, Receipt, Result};
 use tracing::Span;
@@ -28,7 +28,11 @@ impl Slot {
     }
 
     pub(super) fn heard(&self, outcome: &Result<Receipt>) {
-        self.inner.heard(outcome, Some(self.since.elapsed()));
+        self.inner.heard(outcome, Some(self.took()));
+    }
+
+    fn took(&self) -> Duration {
+        self.since.elapsed()
     }
 }
 
@@ -105,18 +109,17 @@ impl Chunk {
             Ok(None) => (Vec::new().into_iter(), None, None),
             Err(error) => (Vec::new().into_iter(), None, Some(error)),
         };
+        // One look at the clock for all that were heard of together.
+        let took = slot.as_ref().map(Slot::took);
         for place in 0..self.taken {
-            let (outcome, slot) = match failed.next_if(|(at, _)| *at == place) {
+            let (outcome, took) = match failed.next_if(|(at, _)| *at == place) {
                 Some((_, refused)) => (Err(refused), None),
                 None => {
                     let missing = || Err(error.clone().unwrap_or_else(|| missing("send_all")));
-                    (confirmed.next().unwrap_or_else(missing), slot.as_ref())
+                    (confirmed.next().unwrap_or_else(missing), took)
                 }
             };
-            match slot {
-                Some(slot) => slot.heard(&outcome),
-                None => inner.heard(&outcome, None),
-            }
+            inner.heard(&outcome, took);
             if outcome.is_err() {
                 observe::sent(&self.span, &outcome);
             }
