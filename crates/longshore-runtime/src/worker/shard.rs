@@ -2,6 +2,7 @@
 //! stalls no more than its share.
 
 use std::sync::Arc;
+use std::task::{self, Poll, Waker};
 
 use futures::{FutureExt, StreamExt};
 use futures_buffered::FuturesUnorderedBounded;
@@ -28,7 +29,7 @@ pub(super) async fn run(
 ) {
     let mut running = FuturesUnorderedBounded::new(share);
     let mut starts = Vec::with_capacity(share);
-    let mut ended = Vec::with_capacity(BATCH);
+    let mut ended = Vec::with_capacity(BATCH + share);
     loop {
         lane.take_starts(share - running.len(), &mut starts);
         for (start, cell, turn) in starts.drain(..) {
@@ -37,19 +38,28 @@ pub(super) async fn run(
             let backend = facts.client.info().name;
             let span = observe::process(backend, facts.group.as_str(), &start.received, attempt);
             let run = (start.key, cell, turn);
-            running.push(Run::new(run, &handler, start.received, context, span));
+            let mut run = Run::new(run, &handler, start.received, context, span);
+            // A handler that never waits needs no place among those that do. The others are polled
+            // again there, with a waker that wakes.
+            match run.poll_unpin(&mut task::Context::from_waker(Waker::noop())) {
+                Poll::Ready((key, end)) => ended.push(Input::Ended { key, ended: end }),
+                Poll::Pending => running.push(run),
+            }
+        }
+        while ended.len() < BATCH
+            && let Some(Some((key, end))) = running.next().now_or_never()
+        {
+            ended.push(Input::Ended { key, ended: end });
+        }
+        if !ended.is_empty() {
+            lane.step(ended.drain(..));
+            // Handlers that never wait would otherwise keep the thread from the lane's loop.
+            tokio::task::consume_budget().await;
+            continue;
         }
         tokio::select! {
             Some((key, end)) = running.next(), if !running.is_empty() => {
                 ended.push(Input::Ended { key, ended: end });
-                while ended.len() < BATCH
-                    && let Some(Some((key, end))) = running.next().now_or_never()
-                {
-                    ended.push(Input::Ended { key, ended: end });
-                }
-                lane.step(ended.drain(..));
-                // Handlers that never wait would otherwise keep the thread from the lane's loop.
-                tokio::task::consume_budget().await;
             }
             () = lane.shards[index].notified() => {}
             () = closed.cancelled() => return,
