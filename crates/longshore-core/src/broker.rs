@@ -201,6 +201,10 @@ pub struct Stats {
     pub oldest_ready: Option<Duration>,
     /// The age of the oldest that is waiting.
     pub oldest_waiting: Option<Duration>,
+    /// What had nowhere to go and is parked beside the topics: messages of a topic without a group,
+    /// and retries of a group that was deleted. Asked of a group, it counts those of all topics that
+    /// share the place; 0 where the broker needs none.
+    pub unrouted: u64,
 }
 
 /// How bad a [`Finding`] is.

@@ -196,6 +196,7 @@ fn count(group: &Group, lane: Lane, now: Instant) -> Stats {
             waiting: number(group.waiting().len()),
             oldest_ready: age(group.oldest_ready()),
             oldest_waiting: age(group.waiting().map(|item| item.entry.published).min()),
+            unrouted: 0,
         },
         Lane::Suspects => Stats {
             ready: number(group.suspects().len()),

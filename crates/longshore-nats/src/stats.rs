@@ -58,6 +58,7 @@ pub(crate) async fn stats(shared: &Shared, source: &Source) -> Result<Stats> {
         waiting,
         oldest_ready: oldest.map(|published| age(shared, published)),
         oldest_waiting,
+        unrouted: 0,
     })
 }
 

@@ -46,7 +46,8 @@ kinds! {
     Blocked = "blocked",
     /// A lease was lost while the message was held: another member may have it.
     LeaseLost = "lease_lost",
-    /// The broker had no place for a message. Once for each time that it begins.
+    /// The broker had no place for a message, or parks some that had nowhere to go. Once for each
+    /// time that it begins.
     Unrouted = "unrouted",
     /// A message came back without a failure to explain it, and went into the suspect lane.
     PoisonNamed = "poison_named",

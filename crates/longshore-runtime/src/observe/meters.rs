@@ -187,6 +187,7 @@ pub(crate) struct GroupGauges {
     waiting: Gauge,
     suspects: Gauge,
     dead: Gauge,
+    unrouted: Gauge,
     oldest: [Gauge; 3],
 }
 
@@ -204,6 +205,7 @@ impl GroupGauges {
             waiting: gauge(table::WAITING),
             suspects: gauge(table::SUSPECTS),
             dead: gauge(table::DEAD),
+            unrouted: gauge(table::UNROUTED),
             oldest: ["ready", "waiting", "dead"].map(oldest),
         }
     }
@@ -211,6 +213,7 @@ impl GroupGauges {
     pub(crate) fn group(&self, stats: &Stats) {
         set(&self.ready, stats.ready);
         set(&self.waiting, stats.waiting);
+        set(&self.unrouted, stats.unrouted);
         age(&self.oldest[0], stats.oldest_ready);
         age(&self.oldest[1], stats.oldest_waiting);
     }

@@ -79,6 +79,9 @@ metrics! {
         "Messages in the suspect lane.";
     Gauge DEAD = "longshore_dead" GROUP,
         "Dead letters in the queue.";
+    Gauge UNROUTED = "longshore_unrouted" GROUP,
+        "Messages that the broker parks because they had nowhere to go, of all topics that share the \
+         place.";
     Gauge OLDEST_SECONDS = "longshore_oldest_seconds" &["backend", "topic", "group", "place"],
         "Age of the oldest message, by place: ready, waiting, dead.";
     Gauge CONNECTION_STATE = "longshore_connection_state" GROUP,

@@ -102,6 +102,18 @@ impl Alarms {
         );
     }
 
+    /// The broker parks what had nowhere to go.
+    pub(super) fn unrouted(&self, count: u64) {
+        ring!(
+            self,
+            AlarmKind::Unrouted,
+            None,
+            "messages had nowhere to go and are parked: their topic has no group, or theirs was \
+             deleted",
+            count
+        );
+    }
+
     /// The wall clock went another way than time.
     pub(super) fn clock_jump(&self, by: f64) {
         let message = format!("the wall clock jumped by {by:.1} s: times in records follow it");

@@ -36,6 +36,7 @@ struct Memory {
     asked: Option<Instant>,
     received: u64,
     strikes: u32,
+    unrouted: bool,
     clocks: (Instant, std::time::SystemTime),
 }
 
@@ -47,6 +48,7 @@ impl Watch {
             asked: None,
             received: 0,
             strikes: 0,
+            unrouted: false,
             clocks: (Instant::now(), self.client.clock().now()),
         };
         while ended.run_until_cancelled(own.tick()).await.is_some() {
@@ -97,6 +99,11 @@ impl Watch {
         let (topic, group) = (self.source.topic().clone(), self.source.group().clone());
         if let Some(stats) = self.stats(&self.source).await {
             self.gauges.group(&stats);
+            let unrouted = stats.unrouted > 0;
+            if unrouted && !std::mem::replace(&mut memory.unrouted, unrouted) {
+                self.lanes[0].alarms().unrouted(stats.unrouted);
+            }
+            memory.unrouted = unrouted;
             self.judge(memory, &stats);
         }
         if self.lanes.len() > 1 {

@@ -1,7 +1,7 @@
 //! Metrics, health, alarms: what an operator sees of a story whose end is known.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use longshore_core::{
@@ -166,11 +166,13 @@ async fn a_program_hears_each_alarm() {
     assert!(alarms.next().await.is_none());
 }
 
-/// A broker whose first consumer of the group is a phantom: attached, and deaf.
+/// A broker whose first consumer of the group is a phantom (attached, and deaf), and which parks
+/// messages while it is told to.
 #[derive(Debug)]
 struct Haunted {
     inner: Memory,
     deaf: AtomicBool,
+    parked: Arc<AtomicU64>,
 }
 
 #[async_trait]
@@ -200,7 +202,8 @@ impl Broker for Haunted {
     }
 
     async fn stats(&self, source: &Source) -> Result<Stats> {
-        self.inner.stats(source).await
+        let unrouted = self.parked.load(Ordering::Acquire);
+        Ok(Stats { unrouted, ..self.inner.stats(source).await? })
     }
 
     async fn audit(&self) -> Result<Vec<Finding>> {
@@ -244,7 +247,7 @@ impl Consumer for Phantom {
 async fn a_phantom_is_not_ready_is_told_and_is_made_again() {
     let setup = Setup { clock: Arc::new(TokioClock::new()), ..Setup::default() };
     let inner = longshore_memory::connect("memory://", setup.clone()).await.unwrap();
-    let broker = Haunted { inner, deaf: AtomicBool::new(true) };
+    let broker = Haunted { inner, deaf: AtomicBool::new(true), parked: Arc::default() };
     let client = Client::new(Arc::new(broker), setup);
     let mut alarms = client.alarms();
     let worker =
@@ -264,6 +267,28 @@ async fn a_phantom_is_not_ready_is_told_and_is_made_again() {
     // The next look finds that it gets its messages.
     tokio::time::sleep(ms(1100)).await;
     assert!(client.health().ready(), "{}", client.health());
+    worker.stop().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_parked_is_told_each_time_that_it_begins() {
+    let setup = Setup { clock: Arc::new(TokioClock::new()), ..Setup::default() };
+    let inner = longshore_memory::connect("memory://", setup.clone()).await.unwrap();
+    let parked = Arc::new(AtomicU64::new(2));
+    let broker = Haunted { inner, deaf: AtomicBool::new(false), parked: parked.clone() };
+    let client = Client::new(Arc::new(broker), setup);
+    let mut alarms = client.alarms();
+    let worker =
+        client.worker("orders", "billing").watch(ms(500)).json(bill).start().await.unwrap();
+    assert_eq!(alarms.next().await.unwrap().kind, AlarmKind::Unrouted);
+    for _ in 0..2 {
+        let again = tokio::time::timeout(ms(5_000), alarms.next()).await;
+        assert!(again.is_err(), "told again while nothing changed: {again:?}");
+        parked.store(0, Ordering::Release);
+        tokio::time::sleep(ms(1100)).await;
+        parked.store(1, Ordering::Release);
+        assert_eq!(alarms.next().await.unwrap().kind, AlarmKind::Unrouted);
+    }
     worker.stop().await.unwrap();
 }
 
