@@ -20,6 +20,7 @@ use crate::declare::consumer_info;
 use crate::error::{closed, no_group};
 use crate::flight::Flight;
 use crate::intake::Intake;
+use crate::naks::{self, Naks};
 use crate::names::GroupNames;
 use crate::rescue;
 use crate::settle;
@@ -42,6 +43,7 @@ pub(crate) struct Inner {
     pub(crate) suspects: bool,
     pub(crate) prefetch: usize,
     flight: Mutex<Flight>,
+    pub(crate) naks: Naks,
     /// When the last `receive` ended: what is found at the start of the next may have waited since.
     pub(crate) left: Mutex<Instant>,
     pub(crate) intake: tokio::sync::Mutex<Intake>,
@@ -169,6 +171,7 @@ impl NatsConsumer {
             suspects,
             prefetch,
             flight: Mutex::new(Flight::new(prefetch)),
+            naks: Naks::default(),
             left: Mutex::new(Instant::now()),
             wake: Notify::new(),
             suspicion: Notify::new(),
@@ -254,6 +257,7 @@ impl Consumer for NatsConsumer {
             // A receive that nobody polls holds it; what it has comes back by the lease.
             Err(_) => Vec::new(),
         };
+        naks::end(&self.inner).await;
         let held = self.inner.flight().drain();
         settle::give_back(&self.inner, unseen, held).await
     }

@@ -38,6 +38,7 @@ mod interest;
 mod ledger;
 mod letters;
 mod link;
+mod naks;
 mod names;
 mod publisher;
 mod raw;

@@ -1,5 +1,6 @@
 //! Settlements: the durable step of each, then one confirmed batch of orders for all of them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subject;
@@ -15,6 +16,7 @@ use crate::deliver::Unseen;
 use crate::error::unsupported;
 use crate::flight::{Held, in_place};
 use crate::ledger;
+use crate::naks;
 
 /// What is to be sent for one settlement.
 struct Ready {
@@ -28,7 +30,7 @@ struct Ready {
     entry: Option<u64>,
 }
 
-pub(crate) async fn settle(inner: &Inner, batch: &[Settlement], out: &mut Vec<Result<()>>) {
+pub(crate) async fn settle(inner: &Arc<Inner>, batch: &[Settlement], out: &mut Vec<Result<()>>) {
     let first = out.len();
     let now = Instant::now();
     let mut ready = Vec::with_capacity(batch.len());
@@ -66,7 +68,22 @@ pub(crate) async fn settle(inner: &Inner, batch: &[Settlement], out: &mut Vec<Re
             Err(error) => out[at] = Err(error),
         }
     }
+    defer(inner, &mut ready);
     finish(inner, ready, out).await;
+}
+
+/// Takes delayed NAKs out where a burst was sent just now: they are recorded, and leave with the
+/// next one.
+fn defer(inner: &Arc<Inner>, ready: &mut Vec<Ready>) {
+    let delay = |one: &Ready| match one.order {
+        Order::Nak(after) if !after.is_zero() => Some((one.token, after)),
+        _ => None,
+    };
+    if ready.iter().all(|one| delay(one).is_none()) || inner.naks.begin() {
+        return;
+    }
+    naks::later(inner, ready.iter().filter_map(delay));
+    ready.retain(|one| delay(one).is_none());
 }
 
 async fn finish(inner: &Inner, mut ready: Vec<Ready>, out: &mut [Result<()>]) {

@@ -1,11 +1,13 @@
 //! Retries that wait on the server.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longshore_core::{Broker as _, Event, Message, Received, Settlement};
+use longshore_core::{Broker as _, Consumer, Event, Message, Received, Settlement};
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use crate::server::Server;
 use crate::support::{Bench, ack, failed, next, settle};
@@ -176,4 +178,72 @@ fn again(received: &Received, rounds: u32) -> Settlement {
         return Settlement::Ack(token);
     }
     Settlement::Retry { token, after: Duration::ZERO, record: failed(received) }
+}
+
+/// The server looks at its delays only ten milliseconds after the last delayed NAK: NAKed more
+/// often than that, it would hand over no retry until the failures end. (A machine that stalls makes
+/// such pauses by itself: then this finds nothing.)
+#[tokio::test]
+async fn retries_come_while_others_fail_without_a_pause() {
+    const FAILURES: usize = 1_500;
+    let after = Duration::from_millis(300);
+    let server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    bench.lease(Duration::from_secs(120)).await;
+    let consumer: Arc<dyn Consumer> = bench.consumer_of(bench.source(), 4_000).await.into();
+    let publisher = bench.nats.publisher(&bench.topic).await.unwrap();
+    let mut batch = (0..FAILURES).map(|n| Message::new(n.to_string())).collect();
+    for outcome in publisher.publish(&mut batch).await.unwrap().await {
+        outcome.unwrap();
+    }
+    let mut waiting = Vec::new();
+    while waiting.len() < FAILURES {
+        waiting.extend(some(&*consumer).await);
+    }
+    let reader = consumer.clone();
+    let (heard, mut news) = mpsc::unbounded_channel();
+    let reading = tokio::spawn(async move {
+        loop {
+            some(&*reader).await.into_iter().for_each(|received| heard.send(received).unwrap());
+        }
+    });
+    let mut pace = tokio::time::interval(Duration::from_millis(2));
+    let mut ordered: HashMap<String, Instant> = HashMap::new();
+    let mut settling = JoinSet::new();
+    for received in waiting {
+        pace.tick().await;
+        ordered.insert(text(&received), Instant::now());
+        let (token, record) = (received.token, failed(&received));
+        let consumer = consumer.clone();
+        settling.spawn(async move {
+            settle(&*consumer, Settlement::Retry { token, after, record }).await.unwrap();
+        });
+    }
+    let mut came = Vec::new();
+    while let Ok(received) = news.try_recv() {
+        came.push(received);
+    }
+    let meanwhile = came.len();
+    let due = ordered.values().filter(|ordered| ordered.elapsed() >= after * 2).count();
+    settling.join_all().await;
+    reading.abort();
+    assert!(meanwhile * 2 > due, "{meanwhile} came of {due} that were due for long");
+    // What came after the count, or while the reader ended.
+    while let Ok(received) = news.try_recv() {
+        came.push(received);
+    }
+    for received in &came {
+        ack(&*consumer, received.token).await.unwrap();
+    }
+    // Those that wait for their burst leave with the consumer, and none of them comes early.
+    consumer.close().await.unwrap();
+    let consumer = bench.consumer_of(bench.source(), 4_000).await;
+    while came.len() < FAILURES {
+        let received = next(&*consumer).await;
+        assert!(ordered[&text(&received)].elapsed() >= after);
+        ack(&*consumer, received.token).await.unwrap();
+        came.push(received);
+    }
+    let ids: HashSet<_> = came.iter().map(text).collect();
+    assert_eq!((ids.len(), came.iter().all(|received| received.attempt() == 2)), (FAILURES, true));
 }
