@@ -18,20 +18,29 @@
 //! # Native types
 //! [`lapin::Connection`], the outgoing one as it is when `native()` is called.
 
+mod ask;
+mod audit;
 mod broker;
 mod codec;
 mod config;
 mod copies;
+mod declare;
 mod delay;
 mod dial;
+mod drift;
 mod error;
 mod greeting;
 mod headers;
 mod lane;
 mod link;
+mod make;
 mod names;
+mod objects;
+mod publisher;
 mod shared;
+mod stats;
 mod tls;
+mod unrouted;
 
 pub use broker::{RabbitMq, connect};
 pub use config::OPTIONS;
