@@ -135,6 +135,14 @@ impl Link {
         deadline: Instant,
         wanted: impl Fn(&Status) -> bool,
     ) -> Result<Arc<Session>> {
+        {
+            let status = self.status.borrow();
+            if let (None, Some(session)) = (&status.end, &status.session)
+                && wanted(&status)
+            {
+                return Ok(session.clone());
+            }
+        }
         let mut watch = self.watch();
         let ready =
             |status: &Status| status.end.is_some() || (status.session.is_some() && wanted(status));
