@@ -16,7 +16,13 @@
 //!   acknowledgements.
 //!
 //! # Native types
-//! [`lapin::Connection`], the outgoing one as it is when `native()` is called.
+//! [`Connections`], which has both connections of [`lapin`] as they are at the time.
+//!
+//! # Logs of the client library
+//! `lapin` reports each refusal of the server at `ERROR`, also where this backend asks in order to hear
+//! it: whether a queue exists, say. What comes back from the server it shows at `WARN` with the body,
+//! and at `TRACE` it shows all, the password too. A filter of `lapin=off` loses nothing: this backend
+//! says what matters itself.
 
 mod ask;
 mod audit;
@@ -42,5 +48,5 @@ mod stats;
 mod tls;
 mod unrouted;
 
-pub use broker::{RabbitMq, connect};
+pub use broker::{Connections, RabbitMq, connect};
 pub use config::OPTIONS;
