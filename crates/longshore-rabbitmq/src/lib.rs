@@ -14,6 +14,8 @@
 //!   out at the group's queue. Copies are confirmed before the original is settled.
 //! - Two connections: what the server does to publishers while its memory is full does not hold up
 //!   acknowledgements.
+//! - Before each connect the server is asked for its version, which the client library keeps to itself,
+//!   on a connection of its own. The server logs that one as closed unexpectedly.
 //!
 //! # Native types
 //! [`Connections`], which has both connections of [`lapin`] as they are at the time.
