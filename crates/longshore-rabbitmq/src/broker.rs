@@ -12,12 +12,16 @@ use longshore_core::{
     Replication, Result, RetryPlace, Setup, Source, Stats, Support, TopicName, Topology,
 };
 
+use crate::browse;
 use crate::config::{Config, QueueType, SCHEMES};
+use crate::consumer::RabbitConsumer;
 use crate::delay;
 use crate::dial::Dial;
 use crate::error::{BACKEND, unsupported};
 use crate::greeting::Greeting;
+use crate::letters::LetterConsumer;
 use crate::link::{Link, Session, all_up};
+use crate::longest::Longest;
 use crate::shared::Shared;
 use crate::tls;
 
@@ -53,6 +57,7 @@ pub async fn connect(url: &str, setup: Setup) -> Result<RabbitMq> {
         incoming,
         lanes: Default::default(),
         permits: Default::default(),
+        longest: Longest::default(),
         config,
         setup,
         info,
@@ -93,14 +98,18 @@ impl Broker for RabbitMq {
         Err(unsupported("publisher"))
     }
 
-    async fn consumer(&self, _spec: &ConsumerSpec) -> Result<Box<dyn Consumer>> {
+    async fn consumer(&self, spec: &ConsumerSpec) -> Result<Box<dyn Consumer>> {
         self.shared.check()?;
-        Err(unsupported("consumer"))
+        let shared = self.shared.clone();
+        Ok(match spec.source {
+            Source::DeadLetters { .. } => Box::new(LetterConsumer::open(shared, spec).await?),
+            _ => Box::new(RabbitConsumer::open(shared, spec).await?),
+        })
     }
 
-    async fn browse(&self, _source: &Source, _page: &Page) -> Result<Vec<Received>> {
+    async fn browse(&self, source: &Source, page: &Page) -> Result<Vec<Received>> {
         self.shared.check()?;
-        Err(unsupported("browse"))
+        browse::browse(&self.shared, source, page).await
     }
 
     async fn stats(&self, _source: &Source) -> Result<Stats> {

@@ -18,18 +18,31 @@
 //! # Native types
 //! [`lapin::Connection`], the outgoing one as it is when `native()` is called.
 
+mod acks;
+mod attach;
 mod broker;
+mod browse;
 mod codec;
 mod config;
+mod consumer;
 mod copies;
 mod delay;
+mod deliver;
 mod dial;
 mod error;
+mod flight;
 mod greeting;
 mod headers;
+mod intake;
 mod lane;
+mod letters;
 mod link;
+mod longest;
+mod moves;
 mod names;
+mod reading;
+mod release;
+mod settle;
 mod shared;
 mod tls;
 
