@@ -79,8 +79,10 @@ impl Acks {
         }
         let channel = self.channel.clone();
         let mut last = async move { send(&channel, &last).await }.boxed();
-        (&mut last).now_or_never().transpose()?;
-        Ok(Some(Written(last)))
+        Ok(match (&mut last).now_or_never().transpose()? {
+            None => Some(Written(last)),
+            Some(()) => None,
+        })
     }
 
     async fn send(&self, frame: &Frame) -> lapin::Result<()> {

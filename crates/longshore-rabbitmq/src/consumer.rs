@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lapin::Channel;
+use lapin::options::BasicNackOptions;
 use longshore_core::{AckToken, Consumer, ConsumerSpec, Event, Result, Settlement};
 use tokio::time::{sleep, timeout};
 
@@ -94,8 +96,16 @@ pub(crate) async fn finish(reading: &Reading) {
     let channel = reading.flight().end();
     if let Some(channel) = channel {
         // Where the connection is gone, so is the channel.
-        let _ = timeout(BARRIER, channel.close(200, "closed".into())).await;
+        let _ = timeout(BARRIER, give_all_back(&channel)).await;
     }
+}
+
+/// Returns everything that a channel still holds, and ends it. The end alone would return it too,
+/// but only when the queue has noticed.
+pub(crate) async fn give_all_back(channel: &Channel) -> lapin::Result<()> {
+    // Zero is every delivery.
+    channel.basic_nack(0, BasicNackOptions { multiple: true, requeue: true }).await?;
+    channel.close(200, "closed".into()).await
 }
 
 impl fmt::Debug for RabbitConsumer {

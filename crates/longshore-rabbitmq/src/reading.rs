@@ -80,16 +80,18 @@ impl Reading {
         Instant::now() + self.shared.patience()
     }
 
+    /// How many messages are ready in the queue.
+    ///
     /// # Errors
     /// `NotFound` where the queue does not exist.
-    pub(crate) async fn exists(&self) -> Result<()> {
+    pub(crate) async fn exists(&self) -> Result<u64> {
         let look = async {
             let session = self.shared.incoming.session(self.by()).await?;
             let channel = session.channel().await?;
             let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
             let queue = short(self.queue())?;
             let found = channel.queue_declare(queue, options, FieldTable::default()).await;
-            found.map(drop).map_err(error::native)
+            found.map(|queue| queue.message_count().into()).map_err(error::native)
         };
         match timeout(self.shared.patience(), look).await {
             Ok(Err(why)) if why.kind() == ErrorKind::NotFound => {
