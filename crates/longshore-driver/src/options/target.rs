@@ -49,6 +49,14 @@ impl Target {
             values,
         })
     }
+
+    /// The path, percent-decoded.
+    ///
+    /// # Errors
+    /// `Config` where it is not percent-encoded UTF-8.
+    pub fn decoded_path(&self) -> Result<Option<String>> {
+        self.path.as_deref().map(decode).transpose()
+    }
 }
 
 impl fmt::Display for Target {

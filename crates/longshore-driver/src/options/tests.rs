@@ -38,6 +38,7 @@ fn a_url_is_taken_apart() {
     let hosts: Vec<_> = target.hosts.iter().map(|h| (h.name.as_str(), h.port)).collect();
     assert_eq!(hosts, [("a.example", Some(1)), ("::1", Some(2)), ("c", None)]);
     assert_eq!(target.path.as_deref(), Some("v%2Fhost"));
+    assert_eq!(target.decoded_path().unwrap().as_deref(), Some("v/host"));
     let values = &target.values;
     assert_eq!(values.number("size"), Some(1_000_000));
     assert_eq!(values.number("count"), Some(7));

@@ -1,0 +1,167 @@
+//! The connection.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use longshore_core::{
+    Broker, BrokerInfo, Capabilities, Consumer, ConsumerSpec, Deliveries, Durability, Fencing,
+    Finding, LeaseKind, MoveKind, NoSubscriber, Page, PublishDedup, Publisher, Received,
+    Replication, Result, RetryPlace, Setup, Source, Stats, Support, TopicName, Topology,
+};
+
+use crate::config::{Config, QueueType, SCHEMES};
+use crate::delay;
+use crate::dial::Dial;
+use crate::error::{BACKEND, unsupported};
+use crate::greeting::Greeting;
+use crate::link::{Link, Session, all_up};
+use crate::shared::Shared;
+use crate::tls;
+
+/// The durable steps inside moves.
+const STEPS: &[&str] =
+    &["retry.copied", "release.copied", "suspect.copied", "dead_letter.copied", "redrive.copied"];
+/// From here on a release does not count as a delivery.
+const UNCOUNTED: (u32, u32) = (4, 3);
+
+/// Connects to `amqp://…` or `amqps://…`.
+///
+/// # Errors
+/// `Config` where the URL is wrong; `Unauthenticated` where the server refuses the credentials or
+/// either side the other's certificate; `Forbidden` where the virtual host does not exist or is not
+/// for this user; `Unavailable` where no server answers for as long as `connect_timeout`;
+/// `Unsupported` where it is older than 3.10 or no RabbitMQ.
+///
+/// # Cancel safety
+/// Safe to drop.
+pub async fn connect(url: &str, setup: Setup) -> Result<RabbitMq> {
+    let config = Arc::new(Config::parse(url)?);
+    let tls = tls::connector(&config)?;
+    let dial = |side: &str| {
+        let name = format!("longshore {} {side}", setup.instance);
+        Dial::new(config.clone(), tls.clone(), name)
+    };
+    let (outgoing, incoming) = (Link::open(dial("outgoing")), Link::open(dial("incoming")));
+    all_up(&[&outgoing, &incoming], config.connect_timeout).await?;
+    let session = outgoing.session(tokio::time::Instant::now() + config.connect_timeout).await?;
+    let info = info(&config, &session.greeting);
+    let shared = Shared {
+        outgoing,
+        incoming,
+        lanes: Default::default(),
+        permits: Default::default(),
+        config,
+        setup,
+        info,
+    };
+    Ok(RabbitMq { shared: Arc::new(shared), first: session })
+}
+
+/// RabbitMQ. Clones share two connections.
+#[derive(Clone)]
+pub struct RabbitMq {
+    shared: Arc<Shared>,
+    first: Arc<Session>,
+}
+
+impl fmt::Debug for RabbitMq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RabbitMq")
+            .field("servers", &self.shared.config.servers)
+            .field("vhost", &self.shared.config.vhost)
+            .field("server", &self.shared.info.server)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Broker for RabbitMq {
+    fn info(&self) -> &BrokerInfo {
+        &self.shared.info
+    }
+
+    async fn declare(&self, _topology: &Topology) -> Result<()> {
+        self.shared.check()?;
+        Err(unsupported("declare"))
+    }
+
+    async fn publisher(&self, _topic: &TopicName) -> Result<Box<dyn Publisher>> {
+        self.shared.check()?;
+        Err(unsupported("publisher"))
+    }
+
+    async fn consumer(&self, _spec: &ConsumerSpec) -> Result<Box<dyn Consumer>> {
+        self.shared.check()?;
+        Err(unsupported("consumer"))
+    }
+
+    async fn browse(&self, _source: &Source, _page: &Page) -> Result<Vec<Received>> {
+        self.shared.check()?;
+        Err(unsupported("browse"))
+    }
+
+    async fn stats(&self, _source: &Source) -> Result<Stats> {
+        self.shared.check()?;
+        Err(unsupported("stats"))
+    }
+
+    async fn audit(&self) -> Result<Vec<Finding>> {
+        self.shared.check()?;
+        Ok(Vec::new())
+    }
+
+    async fn close(&self) -> Result<()> {
+        let deadline = self.shared.deadline();
+        tokio::join!(self.shared.incoming.close(deadline), self.shared.outgoing.close(deadline));
+        Ok(())
+    }
+
+    fn native(&self) -> &(dyn Any + Send + Sync) {
+        &self.first.connection
+    }
+}
+
+fn info(config: &Config, greeting: &Greeting) -> BrokerInfo {
+    BrokerInfo {
+        name: BACKEND,
+        schemes: SCHEMES,
+        server: format!("{} {}", greeting.product, greeting.version),
+        capabilities: capabilities(config.queue_type, greeting),
+        steps: STEPS,
+    }
+}
+
+fn capabilities(queue_type: QueueType, greeting: &Greeting) -> Capabilities {
+    let quorum = queue_type == QueueType::Quorum;
+    Capabilities {
+        durability: match quorum {
+            true => Durability::Fsync,
+            // Written, and left to the operating system to sync: 30 s is Linux' own default.
+            false => Durability::PageCache(Duration::from_secs(30)),
+        },
+        replication: if quorum { Replication::Quorum } else { Replication::None },
+        publish_dedup: PublishDedup::None,
+        no_subscriber: NoSubscriber::Park,
+        settle_confirmed: false,
+        settle_fenced: Fencing::Broker,
+        deliveries: if quorum { Deliveries::Exact } else { Deliveries::Flag },
+        release_uncounted: quorum && greeting.release().is_some_and(|it| it >= UNCOUNTED),
+        release_latency: Duration::from_secs(1),
+        retry_place: RetryPlace::Copy,
+        delay: Support::Emulated,
+        delay_min: delay::BASE,
+        delay_rel_error: delay::RELATIVE_ERROR,
+        delay_max: Some(delay::LONGEST),
+        dead_letters: Support::Emulated,
+        dlq_move: MoveKind::CopyThenSettle,
+        suspect_lane: if quorum { Support::Emulated } else { Support::Unsupported },
+        lease: LeaseKind::Connection,
+        replay: false,
+        exact_stats: false,
+        max_message: greeting.max_message(),
+        max_prefetch: 10_000,
+    }
+}

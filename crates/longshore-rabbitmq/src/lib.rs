@@ -1,0 +1,37 @@
+//! The RabbitMQ backend of longshore.
+//!
+//! # URLs
+//! `amqp://user:password@host:port,host:port/vhost?option=value`, or `amqps://…` where the connection
+//! must be encrypted. Without a path the virtual host is `/`; in the name of one, a `/` is written
+//! `%2F`. The options stand in [`OPTIONS`].
+//!
+//! # Delivery semantics
+//! - A topic is a fanout exchange, a group a quorum queue that is bound to it. What is published to a
+//!   topic without a group is parked in the queue `longshore.unrouted`, by the exchange's alternate.
+//! - A publish is confirmed by a quorum of the queue's nodes. An outcome that is not known is said to
+//!   be so; nothing is sent again by itself.
+//! - A retry is a copy that falls through delay levels, one queue for each power of two, and comes
+//!   out at the group's queue. Copies are confirmed before the original is settled.
+//! - Two connections: what the server does to publishers while its memory is full does not hold up
+//!   acknowledgements.
+//!
+//! # Native types
+//! [`lapin::Connection`], the outgoing one as it is when `native()` is called.
+
+mod broker;
+mod codec;
+mod config;
+mod copies;
+mod delay;
+mod dial;
+mod error;
+mod greeting;
+mod headers;
+mod lane;
+mod link;
+mod names;
+mod shared;
+mod tls;
+
+pub use broker::{RabbitMq, connect};
+pub use config::OPTIONS;
