@@ -4,9 +4,10 @@
 use lapin::Channel;
 use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::{FieldTable, ShortString};
-use longshore_core::Result;
+use longshore_core::{Error, ErrorKind, Result, Retryability};
 use tokio::time::{Instant, timeout_at};
 
+use crate::again::again;
 use crate::error;
 use crate::names::short;
 use crate::reading::Reading;
@@ -38,7 +39,16 @@ impl Attach {
     /// What the broker or the connection answered; within the deadline.
     pub(crate) async fn run(self) -> Result<Attached> {
         let deadline = Instant::now() + self.reading.shared.patience();
-        let work = async { self.consume(self.kept.clone(), false).await };
+        let work = async {
+            match self.consume(self.kept.clone(), false).await {
+                // Deleted underneath.
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    again(&self.reading.shared, &self.reading.names).await.map_err(transient)?;
+                    self.consume(None, true).await.map_err(transient)
+                }
+                result => result,
+            }
+        };
         match timeout_at(deadline, work).await {
             Ok(result) => result,
             Err(_) => Err(error::timeout()),
@@ -65,5 +75,13 @@ impl Attach {
             .await
             .map_err(error::native)?;
         Ok(Attached { generation, channel, stream, credit: self.credit, fresh, anew })
+    }
+}
+
+/// Missing while it is made again: deleted once more, or a leader that is elected.
+fn transient(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::NotFound => error.with_retryability(Retryability::Transient),
+        _ => error,
     }
 }

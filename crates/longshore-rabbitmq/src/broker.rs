@@ -15,15 +15,15 @@ use longshore_core::{
 use crate::browse;
 use crate::config::{Config, QueueType, SCHEMES};
 use crate::consumer::RabbitConsumer;
-use crate::delay;
 use crate::dial::Dial;
-use crate::error::{BACKEND, unsupported};
+use crate::error::BACKEND;
 use crate::greeting::Greeting;
 use crate::letters::LetterConsumer;
 use crate::link::{Link, Session, all_up};
 use crate::longest::Longest;
+use crate::publisher::RabbitPublisher;
 use crate::shared::Shared;
-use crate::tls;
+use crate::{audit, declare, delay, stats, tls};
 
 /// The durable steps inside moves.
 const STEPS: &[&str] =
@@ -61,6 +61,8 @@ pub async fn connect(url: &str, setup: Setup) -> Result<RabbitMq> {
         config,
         setup,
         info,
+        runtime: tokio::runtime::Handle::current(),
+        founded: Default::default(),
     };
     Ok(RabbitMq { shared: Arc::new(shared), first: session })
 }
@@ -88,14 +90,14 @@ impl Broker for RabbitMq {
         &self.shared.info
     }
 
-    async fn declare(&self, _topology: &Topology) -> Result<()> {
+    async fn declare(&self, topology: &Topology) -> Result<()> {
         self.shared.check()?;
-        Err(unsupported("declare"))
+        declare::declare(&self.shared, topology).await
     }
 
-    async fn publisher(&self, _topic: &TopicName) -> Result<Box<dyn Publisher>> {
+    async fn publisher(&self, topic: &TopicName) -> Result<Box<dyn Publisher>> {
         self.shared.check()?;
-        Err(unsupported("publisher"))
+        Ok(Box::new(RabbitPublisher::open(self.shared.clone(), topic).await?))
     }
 
     async fn consumer(&self, spec: &ConsumerSpec) -> Result<Box<dyn Consumer>> {
@@ -112,14 +114,14 @@ impl Broker for RabbitMq {
         browse::browse(&self.shared, source, page).await
     }
 
-    async fn stats(&self, _source: &Source) -> Result<Stats> {
+    async fn stats(&self, source: &Source) -> Result<Stats> {
         self.shared.check()?;
-        Err(unsupported("stats"))
+        stats::stats(&self.shared, source).await
     }
 
     async fn audit(&self) -> Result<Vec<Finding>> {
         self.shared.check()?;
-        Ok(Vec::new())
+        audit::audit(&self.shared).await
     }
 
     async fn close(&self) -> Result<()> {

@@ -114,12 +114,7 @@ async fn ask(channel: &Channel, window: &mut Window, count: u64) -> Result<()> {
 }
 
 /// The broker answers no questions about a lane that one member reads.
-async fn consume(
-    channel: &Channel,
-    window: &mut Window,
-    count: u64,
-    ready: bool,
-) -> Result<()> {
+async fn consume(channel: &Channel, window: &mut Window, count: u64, ready: bool) -> Result<()> {
     let (queue, tag) = (short(window.reading.queue())?, ShortString::default());
     let most = u16::try_from(count).unwrap_or(u16::MAX);
     let work = async {

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -24,6 +25,8 @@ pub(crate) struct Lane {
     channel: Channel,
     /// Keeps the connection open.
     session: Arc<Session>,
+    /// Messages that were neither confirmed nor refused.
+    open: AtomicUsize,
 }
 
 /// The bare answer to a publish.
@@ -50,11 +53,21 @@ impl Lane {
         };
         let opened = timeout_at(deadline, opened).await.unwrap_or_else(|_| Err(link.silence()));
         let channel = opened.map_err(|why| why.with_outcome(Outcome::NotSent))?;
-        Ok(Self { channel, session })
+        Ok(Self { channel, session, open: AtomicUsize::new(0) })
     }
 
     pub(crate) fn is_open(&self) -> bool {
         self.channel.status().connected()
+    }
+
+    /// One message is confirmed or refused. Not to be called for what ended with the channel.
+    pub(crate) fn settled(&self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the channel was closed with no more than one message under way.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.open.load(Ordering::Relaxed) <= 1
     }
 
     /// Checks what would close the channel or even the connection, with all that is under way on it.
@@ -88,6 +101,7 @@ impl Lane {
         properties: BasicProperties,
         body: Bytes,
     ) -> Flight {
+        self.open.fetch_add(1, Ordering::Relaxed);
         let lane = self.clone();
         let options = BasicPublishOptions { mandatory, immediate: false };
         let mut sent = Box::pin(async move {

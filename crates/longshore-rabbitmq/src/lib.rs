@@ -19,16 +19,21 @@
 //! [`lapin::Connection`], the outgoing one as it is when `native()` is called.
 
 mod acks;
+mod again;
+mod ask;
 mod attach;
+mod audit;
 mod broker;
 mod browse;
 mod codec;
 mod config;
 mod consumer;
 mod copies;
+mod declare;
 mod delay;
 mod deliver;
 mod dial;
+mod drift;
 mod error;
 mod flight;
 mod greeting;
@@ -38,13 +43,18 @@ mod lane;
 mod letters;
 mod link;
 mod longest;
+mod make;
 mod moves;
 mod names;
+mod objects;
+mod publisher;
 mod reading;
 mod release;
 mod settle;
 mod shared;
+mod stats;
 mod tls;
+mod unrouted;
 
 pub use broker::{RabbitMq, connect};
 pub use config::OPTIONS;

@@ -1,9 +1,11 @@
 //! What publishers and consumers of one broker share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use longshore_core::{BrokerInfo, Result, Setup};
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -22,6 +24,10 @@ pub(crate) struct Shared {
     pub(crate) config: Arc<Config>,
     pub(crate) setup: Setup,
     pub(crate) info: BrokerInfo,
+    /// Where what nobody waits for is seen to its end.
+    pub(crate) runtime: Handle,
+    /// The generation of the outgoing connection that found or made what all groups share.
+    pub(crate) founded: AtomicU32,
 }
 
 impl Shared {

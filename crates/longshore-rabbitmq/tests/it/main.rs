@@ -5,5 +5,7 @@
 //! configures its server has one of its own.
 
 mod connect;
+mod declare;
+mod publish;
 mod server;
 mod support;

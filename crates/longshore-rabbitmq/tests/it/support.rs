@@ -109,3 +109,47 @@ pub(crate) fn is<T: std::fmt::Debug>(result: Result<T>, kind: ErrorKind) -> long
     assert_eq!(error.kind(), kind, "{error:?}");
     error
 }
+
+/// A connection by the bare client library, as other programs have one.
+pub(crate) async fn raw(broker: &Broker) -> lapin::Connection {
+    let properties = lapin::ConnectionProperties::default();
+    lapin::Connection::connect(&format!("{}/%2f", broker.url()), properties).await.unwrap()
+}
+
+/// Declares a durable queue by the bare client library, with these arguments.
+pub(crate) async fn raw_queue(
+    channel: &lapin::Channel,
+    name: &str,
+    arguments: impl IntoIterator<Item = (&'static str, lapin::types::AMQPValue)>,
+) {
+    let mut table = lapin::types::FieldTable::default();
+    for (name, value) in arguments {
+        table.insert(name.into(), value);
+    }
+    let options = lapin::options::QueueDeclareOptions::durable();
+    channel.queue_declare(name.into(), options, table).await.unwrap();
+}
+
+pub(crate) fn text(text: &str) -> lapin::types::AMQPValue {
+    lapin::types::AMQPValue::LongString(text.into())
+}
+
+/// Takes the next message of a queue away; waits for it.
+pub(crate) async fn take(channel: &lapin::Channel, queue: &str) -> lapin::message::Delivery {
+    let begun = Instant::now();
+    loop {
+        let options = lapin::options::BasicGetOptions { no_ack: true };
+        if let Some(found) = channel.basic_get(queue.into(), options).await.unwrap() {
+            return found.delivery;
+        }
+        assert!(begun.elapsed() < DEADLINE, "nothing comes to `{queue}`");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// How many messages wait in a queue.
+pub(crate) async fn depth(channel: &lapin::Channel, queue: &str) -> u32 {
+    let options = lapin::options::QueueDeclareOptions { passive: true, ..Default::default() };
+    let table = lapin::types::FieldTable::default();
+    channel.queue_declare(queue.into(), options, table).await.unwrap().message_count()
+}
