@@ -4,8 +4,15 @@
 //! (`rabbitmq@3.10`) or of the default one, with topics of their own. A test that stops, fills or
 //! configures its server has one of its own.
 
+mod bad_input;
+mod certificates;
 mod connect;
 mod declare;
+mod denied;
+mod outage;
 mod publish;
 mod server;
 mod support;
+mod tls;
+mod traps;
+mod unrouted;
