@@ -9,3 +9,4 @@ mod declare;
 mod publish;
 mod server;
 mod support;
+mod traps;
