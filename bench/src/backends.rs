@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::contender::{Contender, Left};
 use crate::meter::Server;
 use crate::ours::Ours;
-use crate::raw;
+use crate::raw::{self, rabbitmq::QueueType};
 
 /// One backend.
 pub(crate) struct Backend {
@@ -27,9 +27,15 @@ type Connect = fn(String) -> BoxFuture<'static, Result<Vec<Arc<dyn Contender>>>>
 enum Place {
     /// A new broker in this process for each run.
     Embedded(&'static str),
-    /// A server of the testbed's row of the same name, and its raw clients: the first is what
-    /// longshore is compared with, the others are information.
-    Server(Connect),
+    /// A server of the testbed.
+    Server {
+        row: &'static str,
+        /// Of longshore's URL, besides the server's own.
+        options: &'static str,
+        /// The raw clients: the first is what longshore is compared with, the others are
+        /// information.
+        raw: Connect,
+    },
 }
 
 pub(crate) const ALL: &[Backend] = &[
@@ -37,8 +43,30 @@ pub(crate) const ALL: &[Backend] = &[
     Backend { name: "memory", place: Place::Embedded("memory://"), most: 100_000 },
     Backend {
         name: "nats",
-        place: Place::Server(|url| raw::nats::connect(url).boxed()),
+        place: Place::Server {
+            row: "nats",
+            options: "",
+            raw: |url| raw::nats::connect(url).boxed(),
+        },
         most: 200_000,
+    },
+    Backend {
+        name: "rabbitmq",
+        place: Place::Server {
+            row: "rabbitmq",
+            options: "",
+            raw: |url| raw::rabbitmq::connect(url, QueueType::Quorum).boxed(),
+        },
+        most: 100_000,
+    },
+    Backend {
+        name: "rabbitmq-classic",
+        place: Place::Server {
+            row: "rabbitmq",
+            options: "queue_type=classic",
+            raw: |url| raw::rabbitmq::connect(url, QueueType::Classic).boxed(),
+        },
+        most: 100_000,
     },
 ];
 
@@ -68,7 +96,7 @@ pub(crate) struct Ready {
 impl Backend {
     /// Starts it, or connects to the one at `url`.
     pub(crate) async fn ready(&'static self, url: Option<&str>) -> Result<Ready> {
-        let connect = match self.place {
+        let (row, options, connect) = match self.place {
             Place::Embedded(own) => {
                 ensure!(url.is_none(), "{} is in this process and has no other URL", self.name);
                 let ours = Arc::new(Ours::embedded(own));
@@ -82,14 +110,14 @@ impl Backend {
                     _broker: None,
                 });
             }
-            Place::Server(connect) => connect,
+            Place::Server { row, options, raw } => (row, options, raw),
         };
         let (broker, url) = match url {
             Some(url) => (None, url.to_owned()),
             None => {
                 let testbed = Testbed::workspace();
                 let shown = Progress::shown();
-                let broker = testbed.broker(self.name, Options::default(), &shown).await?;
+                let broker = testbed.broker(row, Options::default(), &shown).await?;
                 let url = broker.url().to_owned();
                 (Some(broker), url)
             }
@@ -102,7 +130,7 @@ impl Backend {
             None => Server::Elsewhere,
         };
         let topic = format!("bench-{}-kept", std::process::id());
-        let ours = Ours::connected(&url, &topic).await?;
+        let ours = Ours::connected(&with(&url, options), &topic).await?;
         Ok(Ready {
             backend: self,
             version: broker.as_ref().map_or_else(|| "given".to_owned(), |b| b.version().to_owned()),
@@ -113,6 +141,16 @@ impl Backend {
             _broker: broker,
         })
     }
+}
+
+/// A URL with further options.
+fn with(url: &str, options: &str) -> String {
+    let joint = match (options, url.contains('?')) {
+        ("", _) => "",
+        (_, false) => "?",
+        (_, true) => "&",
+    };
+    format!("{url}{joint}{options}")
 }
 
 impl Ready {
@@ -144,7 +182,17 @@ mod tests {
     #[test]
     fn an_unknown_backend_lists_the_known() {
         let error = select(&["mqtt".to_owned()]).err().unwrap().to_string();
-        assert_eq!(error, "no backend is named `mqtt`; known: memory, nats");
+        assert_eq!(
+            error,
+            "no backend is named `mqtt`; known: memory, nats, rabbitmq, rabbitmq-classic"
+        );
         assert_eq!(select(&["nats".to_owned()]).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn options_are_joined_to_a_url_of_any_form() {
+        assert_eq!(with("amqp://host", ""), "amqp://host");
+        assert_eq!(with("amqp://host", "a=b"), "amqp://host?a=b");
+        assert_eq!(with("amqp://host?x=y", "a=b"), "amqp://host?x=y&a=b");
     }
 }

@@ -9,7 +9,7 @@ use longshore::{
     Client, Context, Failure, Handled, Policy, Receipt, Received, Running, Sender, Tally, Topology,
     WorkerBuilder,
 };
-use longshore_core::Source;
+use longshore_core::{NoSubscriber, Source};
 
 use crate::case::{
     CONCURRENCY, DEAD_LETTER_GAP, LATENCY_PACE, LATENESS_GAP, LATENESS_PACE, SLOW_SHARE, SLOW_WAIT,
@@ -118,8 +118,13 @@ impl Run {
     }
 
     async fn topic_only(&self) -> Result<Sender> {
-        let name = self.job.topic.as_str().try_into()?;
-        self.client.declare(&Topology::topic(name)).await?;
+        // What no group has would be parked in one place for all topics, and stay there.
+        if self.client.info().capabilities.no_subscriber == NoSubscriber::Park {
+            self.declare(&Policy::default()).await?;
+        } else {
+            let name = self.job.topic.as_str().try_into()?;
+            self.client.declare(&Topology::topic(name)).await?;
+        }
         Ok(self.client.sender(self.job.topic.as_str()).await?)
     }
 

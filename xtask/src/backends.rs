@@ -22,6 +22,12 @@ pub(crate) const ALL: &[Backend] = &[
         schemes: &["nats", "tls"],
         rows: &["nats@2.15", "nats@2.10"],
     },
+    Backend {
+        name: "rabbitmq",
+        package: "longshore-rabbitmq",
+        schemes: &["amqp", "amqps"],
+        rows: &["rabbitmq@4.0", "rabbitmq@3.10"],
+    },
 ];
 
 /// What the suite runs on.
@@ -86,7 +92,7 @@ mod tests {
     fn an_unknown_name_lists_the_known() {
         assert_eq!(select(&[], None).unwrap().len(), ALL.len());
         let error = select(&["mqtt".to_owned()], None).unwrap_err().to_string();
-        assert_eq!(error, "no backend is named `mqtt`; known: memory, nats");
+        assert_eq!(error, "no backend is named `mqtt`; known: memory, nats, rabbitmq");
     }
 
     #[test]
@@ -104,7 +110,10 @@ mod tests {
     fn a_url_that_is_nobodys_is_refused_without_its_password() {
         let wrong = |names: &[String], url| select(names, Some(url)).unwrap_err().to_string();
         let unknown = wrong(&[], "mqtt://user:secret@host");
-        assert_eq!(unknown, "no backend takes `mqtt://`; known schemes: memory, nats, tls");
+        assert_eq!(
+            unknown,
+            "no backend takes `mqtt://`; known schemes: memory, nats, tls, amqp, amqps"
+        );
         let other = wrong(&["memory".to_owned()], "nats://user:secret@host");
         assert!(other.contains("of nats") && !other.contains("secret"), "{other}");
         assert!(wrong(&[], "user:secret@host").contains("begins with a scheme"));

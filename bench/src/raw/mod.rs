@@ -1,3 +1,4 @@
 //! The raw clients: one file a backend.
 
 pub(crate) mod nats;
+pub(crate) mod rabbitmq;

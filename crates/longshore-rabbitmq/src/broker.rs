@@ -12,11 +12,15 @@ use longshore_core::{
     Replication, Result, RetryPlace, Setup, Source, Stats, Support, TopicName, Topology,
 };
 
+use crate::browse;
 use crate::config::{Config, QueueType, SCHEMES};
+use crate::consumer::RabbitConsumer;
 use crate::dial::Dial;
-use crate::error::{BACKEND, unsupported};
+use crate::error::BACKEND;
 use crate::greeting::Greeting;
+use crate::letters::LetterConsumer;
 use crate::link::{Link, all_up};
+use crate::longest::Longest;
 use crate::publisher::RabbitPublisher;
 use crate::shared::Shared;
 use crate::{audit, declare, delay, stats, tls};
@@ -53,6 +57,7 @@ pub async fn connect(url: &str, setup: Setup) -> Result<RabbitMq> {
         incoming,
         lanes: Default::default(),
         permits: Default::default(),
+        longest: Longest::default(),
         config,
         setup,
         info,
@@ -123,14 +128,18 @@ impl Broker for RabbitMq {
         Ok(Box::new(RabbitPublisher::open(self.shared.clone(), topic).await?))
     }
 
-    async fn consumer(&self, _spec: &ConsumerSpec) -> Result<Box<dyn Consumer>> {
+    async fn consumer(&self, spec: &ConsumerSpec) -> Result<Box<dyn Consumer>> {
         self.shared.check()?;
-        Err(unsupported("consumer"))
+        let shared = self.shared.clone();
+        Ok(match spec.source {
+            Source::DeadLetters { .. } => Box::new(LetterConsumer::open(shared, spec).await?),
+            _ => Box::new(RabbitConsumer::open(shared, spec).await?),
+        })
     }
 
-    async fn browse(&self, _source: &Source, _page: &Page) -> Result<Vec<Received>> {
+    async fn browse(&self, source: &Source, page: &Page) -> Result<Vec<Received>> {
         self.shared.check()?;
-        Err(unsupported("browse"))
+        browse::browse(&self.shared, source, page).await
     }
 
     async fn stats(&self, source: &Source) -> Result<Stats> {

@@ -36,6 +36,9 @@ pub(crate) async fn is_ours(questions: &mut Questions<'_>, topic: &TopicName) ->
 }
 
 pub(crate) async fn declare(shared: &Shared, topology: &Topology) -> Result<()> {
+    for group in &topology.groups {
+        shared.longest.note(&GroupNames::new(&group.topic, &group.name), group.longest_delay);
+    }
     if topology.mode == Mode::Assume {
         return Ok(());
     }

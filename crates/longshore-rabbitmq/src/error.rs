@@ -233,3 +233,26 @@ pub(crate) fn distrust(failed: &(dyn StdError + 'static)) -> Option<&'static str
     }
     None
 }
+
+/// The channel of a delivery ended, and with it the right to settle it.
+pub(crate) fn channel_gone() -> Error {
+    error(ErrorKind::Unavailable, "the channel of this consumer is gone")
+}
+
+/// The server ended a consumer by itself.
+pub(crate) fn cancelled(queue: &str) -> Error {
+    error(ErrorKind::Unavailable, "the server ended the consumer: its queue was deleted, or moved")
+        .with_context("queue", queue)
+}
+
+/// A queue was gone while it was read.
+pub(crate) fn declared_anew(queue: &str) -> Error {
+    error(ErrorKind::NotFound, "the queue was gone and is declared anew: what it held is lost")
+        .with_context("queue", queue)
+        .with_retryability(Retryability::Transient)
+}
+
+/// The same delivery is being settled by another call.
+pub(crate) fn underway() -> Error {
+    error(ErrorKind::Unavailable, "another settlement of this delivery is under way")
+}

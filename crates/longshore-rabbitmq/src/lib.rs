@@ -26,25 +26,39 @@
 //! and at `TRACE` it shows all, the password too. A filter of `lapin=off` loses nothing: this backend
 //! says what matters itself.
 
+mod acks;
+mod again;
 mod ask;
+mod attach;
 mod audit;
 mod broker;
+mod browse;
 mod codec;
 mod config;
+mod consumer;
 mod copies;
 mod declare;
 mod delay;
+mod deliver;
 mod dial;
 mod drift;
 mod error;
+mod flight;
 mod greeting;
 mod headers;
+mod intake;
 mod lane;
+mod letters;
 mod link;
+mod longest;
 mod make;
+mod moves;
 mod names;
 mod objects;
 mod publisher;
+mod reading;
+mod release;
+mod settle;
 mod shared;
 mod stats;
 mod tls;

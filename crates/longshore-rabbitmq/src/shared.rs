@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::copies::{Lanes, Permits};
 use crate::link::Link;
+use crate::longest::Longest;
 
 pub(crate) struct Shared {
     /// Publishes, copies, declarations.
@@ -19,6 +20,7 @@ pub(crate) struct Shared {
     pub(crate) incoming: Link,
     pub(crate) lanes: Lanes,
     pub(crate) permits: Permits,
+    pub(crate) longest: Longest,
     pub(crate) config: Arc<Config>,
     pub(crate) setup: Setup,
     pub(crate) info: BrokerInfo,

@@ -4,6 +4,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::table::Container;
+
 /// The result of a call to the testbed.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -36,6 +38,16 @@ pub enum Error {
         command: String,
         /// What it said, or that it took too long.
         output: String,
+    },
+    /// The server of a row could not be had; the cause says why.
+    #[error("{broker} cannot be fetched here; where a container engine runs, {container}")]
+    Fetch {
+        /// The broker.
+        broker: String,
+        /// What can be done instead.
+        container: Container,
+        /// What went wrong.
+        source: Box<Error>,
     },
     /// What was fetched lacks a program that it should hold.
     #[error("{program} is not in what was fetched for {broker}")]

@@ -44,5 +44,5 @@ pub use crate::options::Options;
 pub use crate::process::Identity;
 pub use crate::progress::Progress;
 pub use crate::slot::{NodeRecord, Record};
-pub use crate::table::{Cost, Row, find, rows};
+pub use crate::table::{Container, Cost, Row, find, rows};
 pub use crate::testbed::Testbed;

@@ -1,5 +1,7 @@
 //! The table: one row a broker and version.
 
+use std::fmt;
+
 use crate::error::{Error, Result};
 use crate::flavor::{Flavor, nats::Nats, rabbitmq::RabbitMq};
 use crate::kit::{Programs, Source};
@@ -16,6 +18,8 @@ pub struct Row {
     pub(crate) nodes: usize,
     pub(crate) source: Source,
     pub(crate) cost: Cost,
+    /// Where `docker/compose.yml` has it on loopback.
+    pub(crate) container: u16,
     pub(crate) flavor: &'static dyn Flavor,
 }
 
@@ -26,6 +30,22 @@ pub struct Cost {
     pub fetched: u32,
     /// What its server holds of the machine's memory after its start.
     pub memory: u32,
+}
+
+/// A service of `docker/compose.yml`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its name there.
+    pub service: String,
+    /// What clients connect to.
+    pub url: String,
+}
+
+impl fmt::Display for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { service, url } = self;
+        write!(f, "`docker compose -f docker/compose.yml up --wait {service}` gives {url}")
+    }
 }
 
 const ROWS: &[Row] = &[
@@ -41,6 +61,7 @@ const ROWS: &[Row] = &[
             programs: &["nats-server"],
         },
         cost: Cost { fetched: 7, memory: 14 },
+        container: 4222,
         flavor: &Nats,
     },
     Row {
@@ -55,6 +76,7 @@ const ROWS: &[Row] = &[
             programs: Programs::Static(&["usr/sbin/nats-server"]),
         },
         cost: Cost { fetched: 5, memory: 14 },
+        container: 4223,
         flavor: &Nats,
     },
     Row {
@@ -69,6 +91,7 @@ const ROWS: &[Row] = &[
             programs: Programs::RabbitMq,
         },
         cost: Cost { fetched: 45, memory: 140 },
+        container: 5672,
         flavor: &RabbitMq,
     },
     Row {
@@ -83,6 +106,7 @@ const ROWS: &[Row] = &[
             programs: Programs::RabbitMq,
         },
         cost: Cost { fetched: 40, memory: 160 },
+        container: 5673,
         flavor: &RabbitMq,
     },
 ];
@@ -141,6 +165,12 @@ impl Row {
     /// What it takes to run it.
     pub fn cost(&self) -> Cost {
         self.cost
+    }
+
+    /// The way to a server of this row for machines on which it cannot be fetched.
+    pub fn container(&self) -> Container {
+        let url = format!("{}://127.0.0.1:{}", self.scheme, self.container);
+        Container { service: self.folder(), url }
     }
 
     /// The full name as part of a path.

@@ -68,7 +68,15 @@ impl Testbed {
     /// server in ways of their own.
     pub async fn programs(&self, name: &str) -> Result<PathBuf> {
         let row = table::find(name)?;
-        kit::ensure(row, &self.kits, &Progress::silent().task(row.name())).await
+        self.fetched(row, &Progress::silent().task(row.name())).await
+    }
+
+    async fn fetched(&self, row: &'static Row, task: &Task) -> Result<PathBuf> {
+        kit::ensure(row, &self.kits, task).await.map_err(|error| Error::Fetch {
+            broker: row.name(),
+            container: row.container(),
+            source: error.into(),
+        })
     }
 
     /// The folder of a library of Python, for `PYTHONPATH`: a wheel that is fetched by pip if it is
@@ -116,7 +124,7 @@ impl Testbed {
     async fn start_row(&self, row: &'static Row, options: &Options, task: &Task) -> Result<Broker> {
         let bin = match &options.server {
             Some(_) => PathBuf::new(),
-            None => kit::ensure(row, &self.kits, task).await?,
+            None => self.fetched(row, task).await?,
         };
         task.step("starting");
         let mut tries = 1;

@@ -28,7 +28,20 @@ pub fn registry() -> Registry {
         .into_iter()
         .fold(registry, |known, scheme| known.explain(scheme, "needs feature `nats`"));
 
-    ["amqp", "amqps", "kafka", "redis", "rediss"]
+    let schemes = ["amqp", "amqps"];
+    #[cfg(feature = "rabbitmq")]
+    let registry = schemes.into_iter().fold(registry, |known, scheme| {
+        known.register(scheme, |url, setup| async move {
+            let rabbitmq = longshore_rabbitmq::connect(&url, setup).await?;
+            Ok(std::sync::Arc::new(rabbitmq) as _)
+        })
+    });
+    #[cfg(not(feature = "rabbitmq"))]
+    let registry = schemes
+        .into_iter()
+        .fold(registry, |known, scheme| known.explain(scheme, "needs feature `rabbitmq`"));
+
+    ["kafka", "redis", "rediss"]
         .into_iter()
         .fold(registry, |known, scheme| known.explain(scheme, "has no backend in this version yet"))
 }
