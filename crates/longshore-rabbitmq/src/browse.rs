@@ -93,6 +93,7 @@ pub(crate) async fn browse(
         Kind::Letters => ask(&channel, &mut window, needed.max(ORDERLY)).await?,
     }
     let _ = timeout(shared.patience(), give_all_back(&channel)).await;
+    window.reading.shows(window.read).await;
     Ok(window.page)
 }
 

@@ -93,10 +93,16 @@ pub(crate) async fn finish(reading: &Reading) {
         }
     };
     let _ = timeout(MOVES, moved).await;
-    let channel = reading.flight().end();
+    let (channel, kept) = {
+        let mut flight = reading.flight();
+        (flight.end(), flight.passed_over())
+    };
     if let Some(channel) = channel {
         // Where the connection is gone, so is the channel.
         let _ = timeout(BARRIER, give_all_back(&channel)).await;
+        if kept > 0 {
+            reading.shows(kept as u64).await;
+        }
     }
 }
 

@@ -95,15 +95,13 @@ pub(crate) async fn store(shared: &Shared, copies: Vec<Copy>) -> Vec<Result<()>>
 }
 
 async fn write(shared: &Shared, copies: &[&Copy], deadline: Instant) -> Vec<Result<()>> {
-    let (mut outcomes, mut closed) = batch(shared, copies, deadline).await;
+    let (mut outcomes, closed) = batch(shared, copies, deadline).await;
     // One copy above a limit of the server's that only its operator knows closes the channel for all
     // of the batch. Each for itself, only that one fails; what was written before is written twice.
     if closed && copies.len() > 1 {
         for (copy, outcome) in copies.iter().zip(&mut outcomes).filter(|(_, it)| it.is_err()) {
-            (closed, *outcome) = match batch(shared, &[*copy], deadline).await {
-                (mut one, closed) => (closed, one.pop().unwrap_or(Ok(()))),
-            };
-            let _ = closed;
+            let (again, _) = batch(shared, &[*copy], deadline).await;
+            again.into_iter().for_each(|again| *outcome = again);
         }
     }
     outcomes

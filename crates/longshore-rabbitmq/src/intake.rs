@@ -51,7 +51,7 @@ pub(crate) struct Intake {
     unseen: VecDeque<Delivery>,
     /// What the runtime was told last.
     up: bool,
-    events: Vec<Event>,
+    events: VecDeque<Event>,
     backoff: Backoff,
     since: Instant,
     /// No new attempt before.
@@ -74,7 +74,7 @@ impl Intake {
             generation: 0,
             unseen: VecDeque::new(),
             up: true,
-            events: Vec::new(),
+            events: VecDeque::new(),
             backoff: Backoff::new(config),
             since: Instant::now(),
             pause: None,
@@ -97,7 +97,7 @@ impl Intake {
             reading.check()?;
             self.look(reading);
             self.collect(reading);
-            self.news(reading, out);
+            self.news(reading, out, limit);
             let room = limit.saturating_sub(out.len() - before);
             deliver::hand_over(reading, &mut self.unseen, out, room);
             if out.len() > before {
@@ -133,16 +133,17 @@ impl Intake {
         }
     }
 
-    /// The events that are no messages.
-    fn news(&mut self, reading: &Reading, out: &mut Vec<Event>) {
+    /// At most `limit` of the events that are no messages.
+    fn news(&mut self, reading: &Reading, out: &mut Vec<Event>, limit: usize) {
         let lost = reading.flight().take_lost();
-        out.extend(lost.into_iter().map(|(epoch, why)| Event::Lost { epoch, why }));
-        out.append(&mut self.events);
+        self.events.extend(lost.into_iter().map(|(epoch, why)| Event::Lost { epoch, why }));
+        let count = self.events.len().min(limit);
+        out.extend(self.events.drain(..count));
     }
 
     fn down(&mut self, why: Error) {
         if std::mem::replace(&mut self.up, false) {
-            self.events.push(Event::State(LinkEvent::Down { why }));
+            self.events.push_back(Event::State(LinkEvent::Down { why }));
         }
     }
 
@@ -216,7 +217,7 @@ impl Intake {
                     self.down(why);
                 }
                 if !std::mem::replace(&mut self.up, true) {
-                    self.events.push(Event::State(LinkEvent::Up));
+                    self.events.push_back(Event::State(LinkEvent::Up));
                 }
             }
             Err(why) if why.retryability() == Retryability::Permanent => reading.end(why),

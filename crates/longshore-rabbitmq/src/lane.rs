@@ -35,7 +35,8 @@ pub(crate) type Answer = lapin::Result<Confirmation>;
 /// One publish on its way; its frames are queued. Needs no polling to be sent.
 pub(crate) enum Flight {
     Waiting(Pin<Box<dyn Future<Output = Answer> + Send>>),
-    Known(Option<Answer>),
+    /// Boxed: with what may have come back it is large.
+    Known(Option<Box<Answer>>),
 }
 
 impl Lane {
@@ -111,7 +112,7 @@ impl Lane {
         // The first poll numbers and queues it. That the frames are written is not waited for: it
         // costs a fifth of the throughput.
         match sent.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => Flight::Known(Some(answer)),
+            Poll::Ready(answer) => Flight::Known(Some(Box::new(answer))),
             Poll::Pending => Flight::Waiting(sent),
         }
     }
@@ -123,9 +124,10 @@ impl Future for Flight {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Answer> {
         match &mut *self {
             Self::Waiting(sent) => sent.as_mut().poll(cx),
-            Self::Known(answer) => Poll::Ready(
-                answer.take().unwrap_or_else(|| Err(lapin::ErrorKind::FutureCompleted.into())),
-            ),
+            Self::Known(answer) => Poll::Ready(match answer.take() {
+                Some(answer) => *answer,
+                None => Err(lapin::ErrorKind::FutureCompleted.into()),
+            }),
         }
     }
 }

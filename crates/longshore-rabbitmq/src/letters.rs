@@ -91,8 +91,9 @@ impl Reader {
         loop {
             reading.check()?;
             let lost = reading.flight().take_lost();
-            out.extend(lost.into_iter().map(|(epoch, why)| Event::Lost { epoch, why }));
-            out.extend(self.events.drain(..));
+            self.events.extend(lost.into_iter().map(|(epoch, why)| Event::Lost { epoch, why }));
+            let count = self.events.len().min(limit - (out.len() - before));
+            out.extend(self.events.drain(..count));
             if out.len() - before >= limit {
                 return Ok(());
             }

@@ -19,6 +19,9 @@ use crate::greeting::Greeting;
 /// How often the connection's state is looked at, beside its events. A program that reads events by
 /// the native type takes them from us.
 const LOOK: Duration = Duration::from_millis(250);
+/// The longest wait between two attempts. A node takes some ten seconds to start; the driver's own cap
+/// would double that.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// Where a connection stands.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +75,8 @@ pub(crate) struct Link {
 impl Link {
     /// Begins to connect.
     pub(crate) fn open(dial: Dial) -> Self {
-        let (supervisor, handle) = Supervisor::new(BackoffConfig::default());
+        let (supervisor, handle) =
+            Supervisor::new(BackoffConfig { max: LONGEST_WAIT, ..BackoffConfig::default() });
         let (status, watched) = watch::channel(Status::default());
         tokio::spawn(async move {
             let ended = supervisor.run(Keeper { dial, status: status.clone() }).await;
@@ -131,6 +135,14 @@ impl Link {
         deadline: Instant,
         wanted: impl Fn(&Status) -> bool,
     ) -> Result<Arc<Session>> {
+        {
+            let status = self.status.borrow();
+            if let (None, Some(session)) = (&status.end, &status.session)
+                && wanted(&status)
+            {
+                return Ok(session.clone());
+            }
+        }
         let mut watch = self.watch();
         let ready =
             |status: &Status| status.end.is_some() || (status.session.is_some() && wanted(status));

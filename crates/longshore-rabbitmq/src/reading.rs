@@ -2,17 +2,23 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use longshore_core::{Error, ErrorKind, Result, Source};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::{self, closed, no_group};
 use crate::flight::Flight;
 use crate::names::{GroupNames, short};
 use crate::shared::Shared;
+
+/// The count of a queue follows within milliseconds; somebody else has taken what it does not show
+/// then.
+const SHOWN: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What a queue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +106,17 @@ impl Reading {
             Ok(result) => result,
             Err(_) => Err(error::timeout()),
         }
+    }
+
+    /// Waits until the queue's own count shows at least `count`, or somebody else may have taken
+    /// them: it lags behind what was just given back, and who counts next would miss them.
+    pub(crate) async fn shows(&self, count: u64) {
+        let shown = async {
+            while self.exists().await.is_ok_and(|ready| ready < count) {
+                sleep(LOOK).await;
+            }
+        };
+        let _ = timeout(SHOWN, shown).await;
     }
 
     pub(crate) fn flight(&self) -> MutexGuard<'_, Flight> {

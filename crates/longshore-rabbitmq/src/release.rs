@@ -2,7 +2,7 @@
 //! before its time.
 //!
 //! The broker counts a return, and the engine allows for one that nobody explained. So a message
-//! that came for the first time goes back as it is; one that came again goes as a copy whose record
+//! that was never handed over before goes back as it is; any other goes as a copy whose record
 //! explains this return, confirmed before the original is acked.
 
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub(crate) async fn give_back(reading: Arc<Reading>, unseen: Vec<Delivery>) {
     let epoch = reading.flight().epoch();
     let (mut plain, mut tags, mut copies) = (Vec::new(), Vec::new(), Vec::new());
     for delivery in unseen {
-        if uncounted || !delivery.redelivered {
-            plain.push(delivery.delivery_tag);
+        let (received, held) = deliver::read(&reading, delivery);
+        if uncounted || received.deliveries <= 1 {
+            plain.push(held.tag);
             continue;
         }
-        let (received, held) = deliver::read(&reading, delivery);
         tags.push(held.tag);
         copies.push(moves::back(&reading, &held, &explained(&received)));
     }

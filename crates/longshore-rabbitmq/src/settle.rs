@@ -6,8 +6,8 @@
 //!    there are two with one id;
 //! 2. after the copy is confirmed and before the original's ack arrives (the probe's step): two,
 //!    with one id, each with a budget of its own;
-//! 3. after the ack is written and before the broker has it: the same, because nothing confirms an
-//!    ack. Of a plain ack: the message comes again;
+//! 3. after the ack is written and before the broker has it: the same. Of a plain ack: the message
+//!    comes again, because nothing confirms an ack. A move is `Ok` when the broker has read its ack;
 //! 4. in a release without a record: the message returns by the end of the channel instead.
 //!
 //! At none of them is the original acked without a confirmed copy. A copy that comes back as
@@ -15,7 +15,10 @@
 
 use std::sync::Arc;
 
+use lapin::options::BasicQosOptions;
 use longshore_core::{AckToken, Error, ErrorKind, Result, Settlement};
+
+use tokio::time::timeout;
 
 use crate::acks::Written;
 use crate::copies::{self, Copy};
@@ -110,6 +113,19 @@ pub(crate) async fn arrive(reading: &Reading, written: Result<Option<Written>>) 
     })
 }
 
+/// Waits for the broker's word that it has read what was written, by a question on the same channel.
+/// A message that was moved and whose ack is lost is there twice; moves are rare enough for the
+/// question. Where no answer comes, that is all that can be lost.
+async fn seen(reading: &Reading) {
+    let channel = reading.flight().channel().cloned();
+    if let Some(channel) = channel {
+        let most = u16::try_from(reading.prefetch).unwrap_or(u16::MAX);
+        // Holds for the next consumer of the channel only, which sets its own.
+        let asked = channel.basic_qos(most, BasicQosOptions { global: false });
+        let _ = timeout(reading.shared.patience(), asked).await;
+    }
+}
+
 /// Writes the copies, and then acks the originals of those that are confirmed.
 async fn run(reading: Arc<Reading>, moves: Vec<Move>) -> Vec<(usize, Result<()>)> {
     let mut copies = Vec::new();
@@ -157,6 +173,9 @@ async fn run(reading: Arc<Reading>, moves: Vec<Move>) -> Vec<(usize, Result<()>)
         flight.write()
     };
     let arrived = arrive(&reading, written).await;
+    if arrived.is_ok() {
+        seen(&reading).await;
+    }
     reading.wake.notify_one();
     let settled = |result: Result<()>| result.and_then(|()| arrived.clone());
     results.into_iter().map(|(_, at, result)| (at, settled(result))).collect()
