@@ -324,13 +324,13 @@ impl Intake {
             }
         }
         let Some(channel) = reading.flight().channel().cloned() else { return };
-        if let Stage::Reading { stream, ending, .. } = &mut self.stage {
-            if !std::mem::replace(ending, true) {
-                let tag = stream.tag();
-                let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
-                // Its answer ends the stream, which is read below.
-                let _ = timeout(ANSWER, cancel).await;
-            }
+        if let Stage::Reading { stream, ending, .. } = &mut self.stage
+            && !std::mem::replace(ending, true)
+        {
+            let tag = stream.tag();
+            let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
+            // Its answer ends the stream, which is read below.
+            let _ = timeout(ANSWER, cancel).await;
         }
         while matches!(self.stage, Stage::Reading { .. }) {
             match tokio::time::timeout_at(by, advance(&mut self.stage)).await {

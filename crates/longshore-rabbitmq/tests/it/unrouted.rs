@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeleteOptions};
 use lapin::{BasicProperties, Channel, Confirmation};
-use longshore_core::{Broker as _, Message, Setup, Topology};
+use longshore_core::{Broker as _, Message, Setup, Source, Topology};
 use longshore_rabbitmq::{RabbitMq, connect};
 use longshore_testbed::Broker;
 
@@ -82,6 +82,8 @@ async fn retries_of_a_deleted_group_hold_up_nobody_and_come_back() {
         depth(&channel, "longshore.unrouted").await == MANY
     })
     .await;
+    let living = Source::Group { topic: topic.clone(), group: "alive".try_into().unwrap() };
+    assert_eq!(rabbit.stats(&living).await.unwrap().unrouted, MANY.into());
     let begun = Instant::now();
     delayed(&channel, 0b101, &alive, "on time").await;
     assert_eq!(take(&channel, &alive).await.data, b"on time");
