@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::attach::{Attach, Attached};
+use crate::consumer::give_all_back;
 use crate::deliver;
 use crate::error;
 use crate::link::Status;
@@ -250,6 +251,14 @@ impl Intake {
                 let attach = Attach { reading: reading.clone(), kept, credit: wanted };
                 self.stage = Stage::Opening { attempt: attach.run().boxed(), credit: wanted };
             }
+            // The client library drops what the broker had sent before it knew of the end, and only
+            // the end of the channel gives that back.
+            Stage::Idle if wanted == 0 && idle && self.unseen.is_empty() && kept.is_some() => {
+                let channel = reading.flight().end();
+                if let Some(channel) = channel {
+                    let _ = timeout(ANSWER, give_all_back(&channel)).await;
+                }
+            }
             _ => {}
         }
     }
@@ -315,7 +324,7 @@ impl Intake {
     ///
     /// # Cancel safety
     /// The order stands; what is read later stays in `unseen`.
-    async fn stop(&mut self, reading: &Reading) {
+    pub(crate) async fn stop(&mut self, reading: &Reading) {
         let by = Instant::now() + ANSWER;
         if let Stage::Opening { attempt, .. } = &mut self.stage {
             match tokio::time::timeout_at(by, attempt).await {
