@@ -5,7 +5,9 @@ mod program;
 use std::io::{BufRead, BufReader, Read};
 use std::time::Instant;
 
-use crate::program::{PATIENCE, dead_letters, example, interrupt, matches, quickstart, run, tells};
+use crate::program::{
+    PATIENCE, TRACE, dead_letters, example, interrupt, matches, quickstart, run, tells,
+};
 
 #[test]
 fn the_matcher_can_fail() {
@@ -21,9 +23,8 @@ fn quickstart_tells_the_whole_story() {
 
 #[test]
 fn swap_gives_one_trace() {
-    let trace = "bad 1, bad permanent, flaky 1, flaky 2, flaky attempts-exhausted, good 1";
     let text = run("", "swap", &["memory://one", "memory://two", "memory://"]);
-    let line = format!("memory: {trace}");
+    let line = format!("memory: {TRACE}");
     tells(&text, &[&line, &line, &line, "3 broker(s), one trace"]);
 }
 

@@ -1,6 +1,6 @@
 //! The examples on NATS: what they print on the embedded broker, they print here.
 
-use crate::program::{dead_letters, quickstart, run, tells};
+use crate::program::{TRACE, dead_letters, quickstart, run, tells};
 use crate::server;
 
 #[tokio::test]
@@ -13,9 +13,8 @@ async fn quickstart_tells_the_whole_story() {
 #[tokio::test]
 async fn swap_gives_the_trace_of_the_embedded_broker() {
     let server = server().await;
-    let trace = "bad 1, bad permanent, flaky 1, flaky 2, flaky attempts-exhausted, good 1";
     let text = run("nats", "swap", &["memory://", server.url()]);
-    let wanted = [&format!("memory: {trace}"), &format!("nats: {trace}")];
+    let wanted = [&format!("memory: {TRACE}"), &format!("nats: {TRACE}")];
     tells(&text, &[wanted[0], wanted[1], "2 broker(s), one trace"]);
 }
 

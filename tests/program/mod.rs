@@ -8,6 +8,10 @@ use std::time::Duration;
 /// Longer than any example needs, building it included.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 
+/// What `swap` prints behind the name of any broker.
+pub(crate) const TRACE: &str =
+    "bad 1, bad permanent, flaky 1, flaky 2, flaky attempts-exhausted, good 1";
+
 /// The example with these features of its own, besides the default ones.
 pub(crate) fn example(features: &str, name: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO"));
