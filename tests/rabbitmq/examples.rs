@@ -12,7 +12,7 @@ fn quickstart_tells_the_whole_story() {
 #[test]
 fn swap_gives_the_trace_of_the_embedded_broker() {
     let text = run("rabbitmq", "swap", &["memory://", server().url()]);
-    let wanted = [format!("memory: {TRACE}"), format!("rabbitmq: {TRACE}")];
+    let wanted = [format!("memory: {TRACE}"), format!("amqp: {TRACE}")];
     tells(&text, &[&wanted[0], &wanted[1], "2 broker(s), one trace"]);
 }
 

@@ -21,5 +21,6 @@ pages! {
     observability = "../../docs/observability.md",
     testing = "../../docs/testing.md",
     memory = "../../docs/backends/memory.md",
+    rabbitmq = "../../docs/backends/rabbitmq.md",
     performance = "../../docs/performance.md",
 }

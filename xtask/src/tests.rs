@@ -56,11 +56,7 @@ pub(crate) fn run(options: &Options) -> Result<bool> {
     for it in &chosen {
         server_tests(&mut summary, it)?;
     }
-    summary.not_run.push(
-        "the testbed's tests of RabbitMQ: no backend needs it yet (`cargo test -p longshore-testbed \
-         --test rabbitmq`)"
-            .to_owned(),
-    );
+    testbed_tests(&mut summary, &chosen)?;
     let mut text = String::new();
     summary.step("conformance", || {
         let outcome = conformance::whole(&chosen)?;
@@ -92,6 +88,19 @@ fn server_tests(summary: &mut Summary, Chosen { backend, url }: &Chosen) -> Resu
         let arguments = ["test", "--locked", "-p", backend.package, "--test", "it"];
         summary.tests(&name, cargo(arguments).env(variable, row))?;
     }
+    Ok(())
+}
+
+/// Those of the testbed that take minutes of Erlang's: with the backend that stands on them.
+fn testbed_tests(summary: &mut Summary, chosen: &[Chosen]) -> Result<()> {
+    let name = "testbed, RabbitMQ";
+    let stands = |it: &Chosen| it.backend.name == "rabbitmq" && it.url.is_none();
+    if chosen.iter().any(stands) {
+        let arguments = ["test", "--locked", "-p", "longshore-testbed", "--test", "rabbitmq"];
+        return summary.tests(name, &mut cargo(arguments));
+    }
+    let why = "left out with the backend's server tests";
+    summary.not_run.push(format!("{name}: {why}"));
     Ok(())
 }
 
