@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-runtime", &["longshore-core"]),
     ("longshore-memory", &["longshore-core", "longshore-driver"]),
     ("longshore-nats", &["longshore-core", "longshore-driver"]),
+    ("longshore-redis", &["longshore-core", "longshore-driver"]),
     ("longshore-conformance", &["longshore-core", "longshore-runtime"]),
     ("longshore", &["longshore-core", "longshore-runtime", "longshore-memory", "longshore-nats"]),
     ("longshore-testbed", &[]),
