@@ -118,7 +118,7 @@ impl Native {
     /// Safe to drop.
     pub async fn connection(&self, topic: &TopicName) -> Result<MultiplexedConnection> {
         let key = self.shared.key(topic).map(TopicName::as_str);
-        self.shared.connector.open(key).await
+        Ok(self.shared.connector.open(key).await?.connection)
     }
 }
 

@@ -6,11 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use longshore_core::{Error, ErrorKind, Result};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, RedisConnectionInfo, RedisError, Value};
 use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +33,31 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How often a cluster may point elsewhere; once is usual.
 const REDIRECTIONS: usize = 5;
 
+/// A connection, and whether it is gone: the other side may end it while nobody asks anything.
+#[derive(Clone)]
+pub(crate) struct Opened {
+    pub(crate) connection: MultiplexedConnection,
+    gone: Arc<AtomicBool>,
+}
+
+impl Opened {
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.load(Ordering::Acquire)
+    }
+
+    /// One command, for as long as `patience`.
+    ///
+    /// # Errors
+    /// The server's answer, where that is an error, too.
+    pub(crate) async fn ask(&mut self, command: &Cmd, patience: Duration) -> Result<Value> {
+        let asked = timeout(patience, self.connection.send_packed_command(command)).await;
+        match asked.map_err(|_| error::timeout())?.map_err(error::native)? {
+            Value::ServerError(refused) => Err(error::native(refused.into())),
+            answer => Ok(answer),
+        }
+    }
+}
+
 /// What connections of one URL have in common.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -52,7 +78,7 @@ impl Connector {
     }
 
     /// Connects to the server that has `key`; in a cluster to any, where there is none.
-    pub(crate) async fn open(&self, key: Option<&str>) -> Result<MultiplexedConnection> {
+    pub(crate) async fn open(&self, key: Option<&str>) -> Result<Opened> {
         match &self.config.route {
             Route::Direct => self.first(key).await,
             Route::Cluster => self.first(key).await,
@@ -61,7 +87,7 @@ impl Connector {
     }
 
     /// The first host that answers.
-    async fn first(&self, key: Option<&str>) -> Result<MultiplexedConnection> {
+    async fn first(&self, key: Option<&str>) -> Result<Opened> {
         let mut last = None;
         for (host, port) in &self.config.hosts {
             let found = async {
@@ -84,16 +110,11 @@ impl Connector {
     }
 
     /// Asks for the key until the node that has it answers.
-    async fn follow(
-        &self,
-        mut found: MultiplexedConnection,
-        host: &str,
-        key: &str,
-    ) -> Result<MultiplexedConnection> {
+    async fn follow(&self, mut found: Opened, host: &str, key: &str) -> Result<Opened> {
         let mut host = host.to_owned();
         for _ in 0..REDIRECTIONS {
             let mut ask = redis::cmd("XLEN");
-            let asked = timeout(ATTEMPT, found.send_packed_command(ask.arg(key))).await;
+            let asked = timeout(ATTEMPT, found.connection.send_packed_command(ask.arg(key))).await;
             let Some(moved) = redirection(asked.map_err(|_| error::timeout())?)? else {
                 return Ok(found);
             };
@@ -110,7 +131,7 @@ impl Connector {
 
     /// The address that most sentinels name, if it is a primary by its own word, too: an old one
     /// comes back as a primary for some seconds.
-    async fn primary(&self, name: &str) -> Result<MultiplexedConnection> {
+    async fn primary(&self, name: &str) -> Result<Opened> {
         let asked = self.config.hosts.iter().map(|(host, port)| self.ask(host, *port, name));
         let answers = futures::future::join_all(asked).await;
         let mut named: HashMap<(String, u16), usize> = HashMap::new();
@@ -129,8 +150,7 @@ impl Connector {
         };
         let mut found = self.connect(&host, port, &self.config.login, ATTEMPT).await?;
         let mut role = redis::cmd("INFO");
-        let asked = timeout(ATTEMPT, found.send_packed_command(role.arg("replication"))).await;
-        let info = asked.map_err(|_| error::timeout())?.map_err(error::native)?;
+        let info = found.ask(role.arg("replication"), ATTEMPT).await?;
         match reply::info(&info).get("role").copied() {
             Some("master") => Ok(found),
             _ => {
@@ -144,8 +164,7 @@ impl Connector {
         let mut sentinel = self.connect(host, port, login, SENTINEL).await?;
         let mut ask = redis::cmd("SENTINEL");
         ask.arg("get-master-addr-by-name").arg(name);
-        let asked = timeout(SENTINEL, sentinel.send_packed_command(&ask)).await;
-        let answer = asked.map_err(|_| error::timeout())?.map_err(error::native)?;
+        let answer = sentinel.ask(&ask, SENTINEL).await?;
         let Value::Array(parts) = answer else { return Ok(None) };
         let mut parts = parts.iter().filter_map(reply::text);
         match (parts.next(), parts.next().and_then(|port| port.parse().ok())) {
@@ -160,7 +179,7 @@ impl Connector {
         port: u16,
         login: &Login,
         patience: Duration,
-    ) -> Result<MultiplexedConnection> {
+    ) -> Result<Opened> {
         let server = || format!("{host}:{port}");
         let found = timeout(patience, async {
             let tcp = TcpStream::connect((host, port)).await.map_err(unreachable)?;
@@ -192,7 +211,7 @@ impl Connector {
     }
 }
 
-async fn speak<S>(stream: S, login: &Login, database: i64) -> Result<MultiplexedConnection>
+async fn speak<S>(stream: S, login: &Login, database: i64) -> Result<Opened>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -208,9 +227,14 @@ where
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
     let (connection, driver) = made.map_err(error::native)?;
-    // It ends with the last handle of the connection.
-    tokio::spawn(driver);
-    Ok(connection)
+    let gone = Arc::new(AtomicBool::new(false));
+    let over = gone.clone();
+    // It ends with the last handle of the connection, or with the connection.
+    tokio::spawn(async move {
+        driver.await;
+        over.store(true, Ordering::Release);
+    });
+    Ok(Opened { connection, gone })
 }
 
 /// Where the node sends us, if it does.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use longshore_core::{Error, ErrorKind, Result, Retryability};
 use longshore_driver::{Backoff, BackoffConfig};
-use redis::aio::MultiplexedConnection;
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::sync::{Mutex, watch};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use crate::connect::Connector;
+use crate::connect::{Connector, Opened};
 use crate::error;
 use crate::script::{self, Call};
+
+/// A connection that held for so long was a good one.
+const STEADY: Duration = Duration::from_secs(2);
 
 /// The end of a client: everything of it looks here.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl End {
 /// A connection, and which one it is.
 #[derive(Clone)]
 pub(crate) struct Wire {
-    pub(crate) connection: MultiplexedConnection,
+    pub(crate) opened: Opened,
     number: u64,
 }
 
@@ -61,6 +63,23 @@ struct State {
     backoff: Backoff,
     since: Instant,
     not_before: Instant,
+}
+
+impl State {
+    /// The connection is gone. The first attempt after one that held follows at once.
+    fn lost(&mut self) {
+        self.wire = None;
+        let held = self.since.elapsed();
+        self.backoff.ended(held);
+        let delay = if held >= STEADY {
+            Duration::ZERO
+        } else {
+            let delay = self.backoff.delay(fastrand::f64());
+            self.backoff.failed();
+            delay
+        };
+        self.not_before = Instant::now() + delay;
+    }
 }
 
 pub(crate) struct Line {
@@ -80,8 +99,8 @@ impl std::fmt::Debug for Line {
 pub(crate) fn backoff() -> Backoff {
     Backoff::new(BackoffConfig {
         first: Duration::from_millis(50),
-        max: Duration::from_secs(5),
-        steady_after: Duration::from_secs(5),
+        max: Duration::from_secs(1),
+        steady_after: STEADY,
         ..BackoffConfig::default()
     })
 }
@@ -104,16 +123,18 @@ impl Line {
         let found = timeout_at(deadline, async {
             let mut state = self.state.lock().await;
             loop {
-                if let Some(wire) = &state.wire {
-                    return Ok(wire.clone());
+                match &state.wire {
+                    Some(wire) if !wire.opened.is_gone() => return Ok(wire.clone()),
+                    Some(_) => state.lost(),
+                    None => {}
                 }
                 // Under the lock: one attempt at a time, for all that wait.
                 sleep_until(state.not_before).await;
                 match self.connect().await {
-                    Ok(connection) => {
+                    Ok(opened) => {
                         state.number += 1;
                         state.since = Instant::now();
-                        state.wire = Some(Wire { connection, number: state.number });
+                        state.wire = Some(Wire { opened, number: state.number });
                     }
                     Err(why) if why.retryability() == Retryability::Permanent => {
                         // It will be refused again, whoever asks.
@@ -132,33 +153,27 @@ impl Line {
         found.await.unwrap_or_else(|_| Err(error::down()))
     }
 
-    async fn connect(&self) -> Result<MultiplexedConnection> {
-        let mut connection = self.connector.open(self.key.as_deref()).await?;
+    async fn connect(&self) -> Result<Opened> {
+        let mut opened = self.connector.open(self.key.as_deref()).await?;
         let mut load = Pipeline::with_capacity(script::ALL.len());
         for source in script::ALL {
             load.cmd("SCRIPT").arg("LOAD").arg(source.text);
         }
-        let loaded = connection.send_packed_commands(&load, 0, script::ALL.len());
+        let loaded = opened.connection.send_packed_commands(&load, 0, script::ALL.len());
         let loaded = timeout_at(self.deadline(), loaded).await.map_err(|_| error::timeout())?;
         for answer in loaded.map_err(error::native)? {
             if let Value::ServerError(refused) = answer {
                 return Err(error::native(refused.into()).with_operation("connect"));
             }
         }
-        Ok(connection)
+        Ok(opened)
     }
 
     /// That one is of no use any more.
     pub(crate) async fn broke(&self, wire: &Wire) {
         let mut state = self.state.lock().await;
-        if state.number == wire.number && state.wire.take().is_some() {
-            let held = state.since.elapsed();
-            state.backoff.ended(held);
-            let delay = state.backoff.delay(fastrand::f64());
-            state.backoff.failed();
-            // The first attempt after a good connection follows at once.
-            let steady = held >= Duration::from_secs(5);
-            state.not_before = Instant::now() + if steady { Duration::ZERO } else { delay };
+        if state.number == wire.number && state.wire.is_some() {
+            state.lost();
         }
     }
 
@@ -183,7 +198,7 @@ impl Line {
     ) -> Result<Vec<Result<Value, RedisError>>> {
         let deadline = self.deadline();
         let mut wire = self.wire(deadline).await?;
-        let sent = wire.connection.send_packed_commands(pipeline, 0, count);
+        let sent = wire.opened.connection.send_packed_commands(pipeline, 0, count);
         let answers = match timeout_at(deadline, sent).await {
             Ok(Ok(answers)) => answers,
             Ok(Err(native)) => {

@@ -246,7 +246,7 @@ impl Writer {
     ) -> Result<Vec<Result<Value, RedisError>>, Error> {
         let wire = self.line.wire(deadline).await;
         let mut wire = wire.map_err(|why| why.with_outcome(Outcome::NotSent))?;
-        let sent = wire.connection.send_packed_commands(pipeline, 0, pipeline.len());
+        let sent = wire.opened.connection.send_packed_commands(pipeline, 0, pipeline.len());
         let why = match timeout_at(deadline, sent).await {
             Ok(Ok(answers)) => {
                 let answers: Vec<_> = answers

@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longshore_core::{Error, Event, Link, Result, Retryability};
-use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::connect::Opened;
 use crate::consumer::{Inner, chunks};
 use crate::error;
 use crate::line::{backoff, is_missing};
@@ -86,22 +86,18 @@ fn tell(inner: &Inner, up: &mut bool, now: Result<(), Error>) {
     }
 }
 
-async fn connect(inner: &Inner) -> Result<(MultiplexedConnection, i64)> {
+async fn connect(inner: &Inner) -> Result<(Opened, i64)> {
     let key = inner.shared.key(&inner.names.topic);
     let mut connection =
         inner.shared.connector.open(key.map(longshore_core::TopicName::as_str)).await?;
     let mut ask = redis::cmd("CLIENT");
     ask.arg("ID");
-    let asked = timeout(ANSWER, connection.send_packed_command(&ask)).await;
-    let answer = match asked.map_err(|_| error::timeout())?.map_err(error::native)? {
-        Value::ServerError(refused) => return Err(error::native(refused.into())),
-        answer => answer,
-    };
+    let answer = connection.ask(&ask, ANSWER).await?;
     Ok((connection, reply::number(&answer).ok_or_else(error::unreadable)?))
 }
 
 /// Reads until the connection is of no use.
-async fn serve(inner: &Arc<Inner>, mut connection: MultiplexedConnection, id: i64) -> Error {
+async fn serve(inner: &Arc<Inner>, mut connection: Opened, id: i64) -> Error {
     let mut looked: Option<Instant> = None;
     loop {
         if let Err(closed) = inner.check() {
@@ -138,7 +134,8 @@ async fn serve(inner: &Arc<Inner>, mut connection: MultiplexedConnection, id: i6
         if inner.flight().credit() < credit || inner.check().is_err() {
             continue;
         }
-        let answer = timeout(BLOCK + ANSWER, connection.send_packed_command(&read)).await;
+        let answer =
+            timeout(BLOCK + ANSWER, connection.connection.send_packed_command(&read)).await;
         inner.blocked.store(0, Ordering::Release);
         let answer = match answer {
             Ok(Ok(Value::ServerError(refused))) => Err(RedisError::from(refused)),

@@ -81,6 +81,22 @@ impl Server {
     }
 }
 
+/// Whether the server, when it reads its append-only file, will take all that scripts wrote.
+async fn replays(line: &Line) -> Result<bool> {
+    let mut ask = redis::cmd("ACL");
+    ask.arg("GETUSER").arg("default");
+    let answer = reply::list(line.query(ask).await?)?;
+    let of = |name: &str| {
+        let mut pairs = answer.chunks_exact(2);
+        pairs
+            .find(|pair| reply::text(&pair[0]) == Some(name))
+            .and_then(|pair| reply::text(&pair[1]))
+    };
+    let commands = of("commands").ok_or_else(error::unreadable)?;
+    let keys = of("keys").ok_or_else(error::unreadable)?;
+    Ok(commands.trim() == "+@all" && keys.split_whitespace().any(|key| key == "~*"))
+}
+
 pub(crate) async fn audit(shared: &Shared) -> Result<Vec<Finding>> {
     let server = Server::ask(&shared.line(Purpose::Control, None)).await?;
     let mut findings = Vec::new();
@@ -95,6 +111,26 @@ pub(crate) async fn audit(shared: &Shared) -> Result<Vec<Finding>> {
             "when its memory is full, the server evicts whole topics, read or not; set \
              `noeviction`, so that publishers wait instead",
         );
+    }
+    match replays(&shared.line(Purpose::Control, None)).await {
+        Ok(true) => {}
+        Ok(false) => add(
+            Severity::Danger,
+            "user default",
+            "the default user has not all rights, and the server replays its append-only file as \
+             that user: a restart drops what scripts wrote, retries and groups among it. Give it \
+             all rights and switch it off: `user default off ~* &* +@all`",
+        ),
+        Err(error) => {
+            tracing::debug!(%error, "the rights of the default user are not known");
+            add(
+                Severity::Info,
+                "user default",
+                "this user may not ask for the rights of the default user (`+acl|getuser`). They \
+                 must be all, with the user switched off or not: a server replays its append-only \
+                 file as that user, and a restart drops what it may not write",
+            );
+        }
     }
     match server.appends {
         false => add(

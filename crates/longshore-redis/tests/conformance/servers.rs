@@ -9,7 +9,8 @@ use tokio::runtime::Runtime;
 
 /// The servers that are promised.
 const ROWS: [&str; 3] = ["redis@8.0", "redis@7.0", "valkey@8.1"];
-const USERS: &str = "user default off\nuser suite on >right ~* resetchannels +@all";
+/// A default user without rights would cost the servers what scripts wrote when they restart.
+const USERS: &str = "user default off ~* +@all\nuser suite on >right ~* resetchannels +@all";
 
 /// Servers of this process, which end with it; or somebody else's.
 #[derive(Debug)]

@@ -1,0 +1,63 @@
+//! A server that is killed in the middle.
+
+use std::time::{Duration, Instant};
+
+use longshore_core::{Broker as _, ErrorKind, Event, Link, Settlement};
+
+use crate::support::{Bench, ack, failed, next, server, settle};
+
+#[tokio::test]
+async fn a_parked_retry_survives_a_kill_and_is_never_early() {
+    let server = server().await;
+    let bench = Bench::new(server.url()).await;
+    let consumer = bench.consumer(bench.source()).await;
+    for n in 0..8 {
+        bench.publish(&n.to_string()).await.unwrap();
+    }
+    let after = Duration::from_millis(4_700);
+    let mut started = Instant::now();
+    for _ in 0..8 {
+        let received = next(&*consumer).await;
+        let retry = Settlement::Retry { token: received.token, after, record: failed(&received) };
+        settle(&*consumer, retry).await.unwrap();
+        started = started.min(Instant::now());
+    }
+    server.kill().await.unwrap();
+    server.restart().await.unwrap();
+    for _ in 0..8 {
+        let received = next(&*consumer).await;
+        assert!(started.elapsed() >= after, "early: {:?}", started.elapsed());
+        assert_eq!((received.attempt(), received.unexplained()), (2, 0));
+        ack(&*consumer, received.token).await.unwrap();
+    }
+    let stats = bench.redis.stats(&bench.source()).await.unwrap();
+    assert_eq!((stats.ready, stats.in_flight, stats.waiting), (0, 0, 0));
+}
+
+#[tokio::test]
+async fn a_consumer_goes_on_over_a_restart_and_hears_of_it() {
+    let server = server().await;
+    let bench = Bench::new(server.url()).await;
+    let consumer = bench.consumer(bench.source()).await;
+    bench.publish("a").await.unwrap();
+    let held = next(&*consumer).await;
+    server.kill().await.unwrap();
+    let mut out = Vec::new();
+    consumer.receive(&mut out, 1).await.unwrap();
+    assert!(matches!(out[..], [Event::State(Link::Down { .. })]), "{out:?}");
+    let error = ack(&*consumer, held.token).await.unwrap_err();
+    assert!([ErrorKind::Unavailable, ErrorKind::LeaseLost].contains(&error.kind()), "{error:?}");
+    server.restart().await.unwrap();
+    out.clear();
+    consumer.receive(&mut out, 1).await.unwrap();
+    assert!(matches!(out[..], [Event::State(Link::Up)]), "{out:?}");
+    bench.publish("b").await.unwrap();
+    // The ack of `a` is unknown: the client may have kept it and sent it after the restart.
+    loop {
+        let received = next(&*consumer).await;
+        ack(&*consumer, received.token).await.unwrap();
+        if &received.body[..] == b"b" {
+            break;
+        }
+    }
+}
