@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 
 use crate::config::{Config, Login, Route};
 use crate::error::{self, error};
+use crate::noting::Noting;
 use crate::reply;
 use crate::tls;
 
@@ -196,7 +197,12 @@ impl Connector {
                     })?;
                     let connector = TlsConnector::from(tls.clone());
                     let tls = connector.connect(name, tcp).await.map_err(unreachable)?;
-                    speak(tls, login, database).await
+                    let distrust = Arc::default();
+                    let noting = Noting { stream: tls, distrust: Arc::clone(&distrust) };
+                    speak(noting, login, database).await.map_err(|why| match distrust.get() {
+                        Some(text) => error(ErrorKind::Unauthenticated, *text).with_source(why),
+                        None => why,
+                    })
                 }
             }
         });
@@ -234,7 +240,10 @@ where
         driver.await;
         over.store(true, Ordering::Release);
     });
-    Ok(Opened { connection, gone })
+    let mut opened = Opened { connection, gone };
+    // The first answer tells what the handshake and an absent login did not.
+    opened.ask(&redis::cmd("PING"), ATTEMPT).await?;
+    Ok(opened)
 }
 
 /// Where the node sends us, if it does.
@@ -257,27 +266,8 @@ fn redirection(answer: Result<Value, RedisError>) -> Result<Option<String>> {
 
 /// No connection, or a handshake that failed: one that a certificate ended will fail again.
 fn unreachable(native: std::io::Error) -> Error {
-    match distrust(&native) {
+    match error::distrust(&native) {
         Some(text) => error(ErrorKind::Unauthenticated, text).with_source(native),
         None => error(ErrorKind::Unavailable, "the server cannot be reached").with_source(native),
-    }
-}
-
-/// Which side did not accept the other's certificate, where that is what ended the handshake.
-fn distrust(native: &std::io::Error) -> Option<&'static str> {
-    use rustls::{AlertDescription as Alert, Error as Tls};
-    match native.get_ref()?.downcast_ref::<Tls>()? {
-        Tls::InvalidCertificate(_) => Some("the server's certificate is not trusted"),
-        Tls::AlertReceived(
-            Alert::CertificateRequired
-            | Alert::BadCertificate
-            | Alert::UnsupportedCertificate
-            | Alert::CertificateRevoked
-            | Alert::CertificateExpired
-            | Alert::CertificateUnknown
-            | Alert::UnknownCA
-            | Alert::AccessDenied,
-        ) => Some("the server refused this client's certificate, or wants one"),
-        _ => None,
     }
 }

@@ -56,6 +56,10 @@ pub(crate) struct Inner {
     pub(crate) blocked: AtomicI64,
     /// When the next that waits is due here, in milliseconds from `epoch`; `u64::MAX`: not known.
     due_ms: AtomicU64,
+    /// Somebody waits in `receive`.
+    receiving: AtomicBool,
+    /// When the last of them went, in milliseconds from `epoch`.
+    asked_ms: AtomicU64,
     epoch: Instant,
     lease_ms: AtomicU64,
     longest_delay_ms: AtomicU64,
@@ -125,6 +129,14 @@ impl Inner {
         self.due_ms.store(u64::MAX, Ordering::Release);
     }
 
+    /// How many more may come: none where nobody has asked for a while, since others may be idle.
+    pub(crate) fn credit(&self) -> usize {
+        let asked = Duration::from_millis(self.asked_ms.load(Ordering::Acquire));
+        let idle = self.epoch.elapsed().saturating_sub(asked);
+        let dormant = !self.receiving.load(Ordering::Acquire) && idle > self.lease() / 3;
+        if dormant { 0 } else { self.flight().credit() }
+    }
+
     /// Takes over what came, and gives back what is too much.
     pub(crate) fn arrived(self: &Arc<Self>, entries: Vec<Entry>, since: Instant) {
         if entries.is_empty() {
@@ -181,6 +193,29 @@ impl Inner {
     }
 }
 
+/// Somebody is in `receive`, however they leave it.
+struct Asking<'a>(&'a Inner);
+
+impl<'a> Asking<'a> {
+    fn new(inner: &'a Inner) -> Self {
+        let dormant = inner.credit() == 0 && inner.flight().credit() > 0;
+        inner.receiving.store(true, Ordering::Release);
+        if dormant {
+            inner.room.notify_one();
+            inner.work.notify_one();
+        }
+        Self(inner)
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        let inner = self.0;
+        inner.asked_ms.store(ms(inner.epoch.elapsed()), Ordering::Release);
+        inner.receiving.store(false, Ordering::Release);
+    }
+}
+
 pub(crate) struct RedisConsumer {
     inner: Arc<Inner>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
@@ -220,6 +255,8 @@ impl RedisConsumer {
             doubts: AtomicU8::new(0),
             blocked: AtomicI64::new(0),
             due_ms: AtomicU64::new(u64::MAX),
+            receiving: AtomicBool::new(false),
+            asked_ms: AtomicU64::new(0),
             epoch: Instant::now(),
             lease_ms: AtomicU64::new(ms(settings.lease).max(1)),
             longest_delay_ms: AtomicU64::new(ms(settings.longest_delay)),
@@ -246,6 +283,7 @@ impl Consumer for RedisConsumer {
     async fn receive(&self, out: &mut Vec<Event>, limit: usize) -> Result<()> {
         // A busy reader would otherwise never let another task of its thread run.
         tokio::task::coop::consume_budget().await;
+        let _asking = Asking::new(&self.inner);
         loop {
             self.inner.check()?;
             if deliver::hand_over(&self.inner, out, limit.max(1)) {

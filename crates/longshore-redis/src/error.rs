@@ -71,6 +71,25 @@ pub(crate) fn native(native: RedisError) -> Error {
     error.with_source(native)
 }
 
+/// Which side did not accept the other's certificate, where that is what ended the handshake.
+pub(crate) fn distrust(native: &std::io::Error) -> Option<&'static str> {
+    use rustls::{AlertDescription as Alert, Error as Tls};
+    match native.get_ref()?.downcast_ref::<Tls>()? {
+        Tls::InvalidCertificate(_) => Some("the server's certificate is not trusted"),
+        Tls::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => Some("the server refused this client's certificate, or wants one"),
+        _ => None,
+    }
+}
+
 /// By the first word of the server's error, which is its code; never by its text, which differs
 /// between servers.
 fn server(code: &str) -> (ErrorKind, &'static str) {

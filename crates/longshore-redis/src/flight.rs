@@ -146,10 +146,13 @@ impl Flight {
         self.epoch = epoch.checked_add(1).unwrap_or(1);
     }
 
-    /// What waits here for longer than `age`, and whose lease has to begin anew.
-    pub(crate) fn waiting(&self, age: Duration) -> Vec<Place> {
-        let old = self.unseen.iter().filter(|unseen| unseen.since.elapsed() >= age);
-        old.map(|unseen| unseen.entry.place).collect()
+    /// Takes what waits here for longer than `age`: whoever should handle it is busy, or gone.
+    pub(crate) fn stale(&mut self, age: Duration) -> Vec<Unseen> {
+        let (stale, fresh) = std::mem::take(&mut self.unseen)
+            .into_iter()
+            .partition(|unseen| unseen.since.elapsed() >= age);
+        self.unseen = fresh;
+        Vec::from(stale as VecDeque<Unseen>)
     }
 
     pub(crate) fn drain(&mut self) -> (Vec<Unseen>, Vec<Held>) {

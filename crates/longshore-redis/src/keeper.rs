@@ -2,17 +2,19 @@
 //! fraction of a second; and looks after what nobody else does.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use longshore_core::{Error, ErrorKind, Event, Link, Result, Retryability};
 use tokio::time::{Instant, sleep};
 
 use crate::codec::TRIMMED;
-use crate::consumer::{Inner, chunks};
+use crate::consumer::Inner;
 use crate::error;
 use crate::line::is_missing;
 use crate::names::{Lane, PARKED, Place};
 use crate::reader::repair;
+use crate::release;
 use crate::reply;
 use crate::script::{self, Call, MOST};
 use crate::settings::ms;
@@ -68,13 +70,17 @@ pub(crate) async fn run(inner: Arc<Inner>) {
 impl Keeper {
     async fn turn(&mut self) -> Result<()> {
         self.inner.flight().sweep(Instant::now());
+        // However there came to be room, a reader that waits for it hears of it here at the latest.
+        if self.inner.credit() > 0 && self.inner.blocked.load(Ordering::Acquire) == 0 {
+            self.inner.room.notify_one();
+        }
         if self.inner.suspects {
             self.suspect().await?;
         } else {
             self.take().await?;
             self.reap().await?;
         }
-        self.renew().await?;
+        self.give_back().await;
         self.letters().await?;
         self.sweep().await
     }
@@ -119,7 +125,7 @@ impl Keeper {
 
     async fn take(&mut self) -> Result<()> {
         let inner = &self.inner;
-        let room = inner.flight().credit().min(MOST);
+        let room = inner.credit().min(MOST);
         let names = &inner.names;
         let keys =
             [names.stream(Lane::Main), &*names.redrive, &*names.due, &*names.record, &*names.conf];
@@ -158,7 +164,7 @@ impl Keeper {
         let names = &inner.names;
         let keys =
             [names.stream(Lane::Main), &*names.redrive, &*names.due, &*names.record, &*names.conf];
-        let room = inner.flight().credit().min(MOST);
+        let room = inner.credit().min(MOST);
         let call = Call::new(&script::REAP, &keys)
             .arg(inner.group())
             .arg(&inner.me)
@@ -189,8 +195,9 @@ impl Keeper {
         let inner = &self.inner;
         let names = &inner.names;
         let (wants, has) = {
+            let credit = inner.credit();
             let flight = inner.flight();
-            (flight.prefetch() > 0, !flight.is_empty())
+            (credit > 0, !flight.is_empty())
         };
         let keys = [&*names.suspect, &*names.conf, &*names.record];
         let call = Call::new(&script::SUSPECT, &keys)
@@ -211,27 +218,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// What waits here to be handed over keeps its lease.
-    async fn renew(&mut self) -> Result<()> {
-        let inner = &self.inner;
-        let waiting = inner.flight().waiting(inner.lease() / 3);
-        for lane in [Lane::Main, Lane::Redrive, Lane::Suspect] {
-            let places: Vec<_> = waiting.iter().filter(|it| it.lane == lane).copied().collect();
-            for part in chunks(&places) {
-                let since = Instant::now();
-                let answers = extend(inner, lane, part).await?;
-                let mut flight = inner.flight();
-                for (place, done) in part.iter().zip(answers) {
-                    if !done {
-                        flight.drop_place(*place);
-                    }
-                    for unseen in flight.unseen.iter_mut().filter(|it| it.entry.place == *place) {
-                        unseen.since = since;
-                    }
-                }
-            }
-        }
-        Ok(())
+    /// What nobody takes over is given to others before its lease is over.
+    async fn give_back(&mut self) {
+        let stale = self.inner.flight().stale(self.inner.lease() / 3);
+        release::unseen(&self.inner, stale).await;
     }
 
     async fn letters(&mut self) -> Result<()> {

@@ -33,6 +33,7 @@ mod keeper;
 mod letters;
 mod line;
 mod names;
+mod noting;
 mod packed;
 mod publisher;
 mod reader;

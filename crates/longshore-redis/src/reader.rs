@@ -112,8 +112,8 @@ async fn serve(inner: &Arc<Inner>, mut connection: Opened, id: i64) -> Error {
             looked = Some(Instant::now());
         }
         let (credit, enough) = {
+            let credit = inner.credit();
             let flight = inner.flight();
-            let credit = flight.credit();
             // In few large reads, as long as there is something to go on with.
             let enough = flight.unseen.is_empty() || credit >= flight.prefetch() / 4;
             (credit, credit > 0 && enough)
@@ -131,7 +131,7 @@ async fn serve(inner: &Arc<Inner>, mut connection: Opened, id: i64) -> Error {
         read.arg("STREAMS").arg(inner.names.stream(Lane::Main)).arg(">");
         inner.blocked.store(id, Ordering::Release);
         // What changed since the credit was counted ends this read by its number.
-        if inner.flight().credit() < credit || inner.check().is_err() {
+        if inner.credit() < credit || inner.check().is_err() {
             continue;
         }
         let answer =

@@ -61,3 +61,54 @@ async fn a_consumer_goes_on_over_a_restart_and_hears_of_it() {
         }
     }
 }
+
+/// Pitfall 31: much was acknowledged and deleted, and the server reads its data again.
+#[tokio::test]
+async fn a_topic_that_was_read_and_deleted_is_loaded_again() {
+    const MESSAGES: usize = 2000;
+    let server = server().await;
+    let bench = Bench::new(server.url()).await;
+    let consumer = bench.consumer_of(bench.source(), 500).await;
+    let publisher = bench.redis.publisher(&bench.topic).await.unwrap();
+    for _ in 0..MESSAGES / 500 {
+        let mut batch = (0..500).map(|n| n.to_string().into()).collect();
+        for outcome in publisher.publish(&mut batch).await.unwrap().await {
+            outcome.unwrap();
+        }
+        let received = crate::support::many(&*consumer, 500).await;
+        // Every third stays.
+        let acks: Vec<_> = received
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| index % 3 != 0)
+            .map(|(_, received)| Settlement::Ack(received.token))
+            .collect();
+        let mut out = Vec::new();
+        consumer.settle(&acks, &mut out).await;
+        assert!(out.iter().all(Result::is_ok), "{out:?}");
+        let rest: Vec<_> = received
+            .iter()
+            .step_by(3)
+            .map(|received| Settlement::Release { token: received.token, record: None })
+            .collect();
+        out.clear();
+        consumer.settle(&rest, &mut out).await;
+        assert!(out.iter().all(Result::is_ok), "{out:?}");
+        // The released come first.
+        for received in crate::support::many(&*consumer, rest.len()).await {
+            assert_eq!(received.deliveries, 1);
+            ack(&*consumer, received.token).await.unwrap();
+        }
+    }
+    bench.publish("last").await.unwrap();
+    let node = &server.nodes()[0];
+    node.control(&["bgrewriteaof"]).await.unwrap();
+    crate::support::eventually("the file is rewritten", async || {
+        node.control(&["info", "persistence"]).await.unwrap().contains("aof_rewrite_in_progress:0")
+    })
+    .await;
+    server.kill().await.unwrap();
+    server.restart().await.unwrap();
+    assert_eq!(bench.number(&["XLEN", "orders"]).await, 1);
+    assert_eq!(next(&*consumer).await.body, "last");
+}

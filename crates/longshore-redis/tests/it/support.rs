@@ -230,9 +230,6 @@ pub(crate) async fn server() -> longshore_testbed::Broker {
 }
 
 pub(crate) async fn server_with(options: Options) -> longshore_testbed::Broker {
-    let _ = tracing_subscriber::fmt()
-        .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
-        .try_init();
     Testbed::start(&row(), options).await.unwrap()
 }
 
