@@ -16,7 +16,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-nats", &["longshore-core", "longshore-driver"]),
     ("longshore-redis", &["longshore-core", "longshore-driver"]),
     ("longshore-conformance", &["longshore-core", "longshore-runtime"]),
-    ("longshore", &["longshore-core", "longshore-runtime", "longshore-memory", "longshore-nats"]),
+    (
+        "longshore",
+        &[
+            "longshore-core",
+            "longshore-runtime",
+            "longshore-memory",
+            "longshore-nats",
+            "longshore-redis",
+        ],
+    ),
     ("longshore-testbed", &[]),
     ("longshore-sim", &["longshore-core"]),
     ("examples", &[]),
@@ -97,8 +106,8 @@ fn the_conformance_suite_and_the_core_know_no_backend() {
             continue;
         }
         for dependency in &package.dependencies {
-            let backend =
-                ["longshore-memory", "longshore-nats"].contains(&dependency.name.as_str());
+            let backend = ["longshore-memory", "longshore-nats", "longshore-redis"]
+                .contains(&dependency.name.as_str());
             let test_only = dependency.kind == DependencyKind::Development;
             assert!(!backend || test_only, "only the facade names a backend, not {name}");
         }

@@ -43,7 +43,7 @@
 //!
 //! # Features
 //!
-//! One a backend, additive, none changes behaviour: `memory` (default), `nats`, and `full` for all.
+//! One a backend, additive, none changes behaviour: `memory` (default), `nats`, `redis`, and `full` for all.
 //! Beside them `opentelemetry` (trace contexts in messages) and, for development dependencies,
 //! `testing` (the test kit).
 
