@@ -15,6 +15,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("longshore-memory", &["longshore-core", "longshore-driver"]),
     ("longshore-nats", &["longshore-core", "longshore-driver"]),
     ("longshore-rabbitmq", &["longshore-core", "longshore-driver"]),
+    ("longshore-redis", &["longshore-core", "longshore-driver"]),
     ("longshore-conformance", &["longshore-core", "longshore-runtime"]),
     (
         "longshore",
@@ -24,6 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "longshore-memory",
             "longshore-nats",
             "longshore-rabbitmq",
+            "longshore-redis",
         ],
     ),
     ("longshore-testbed", &[]),
@@ -35,7 +37,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
 ];
 
 /// Which only the facade, and tests, may name.
-const BACKENDS: &[&str] = &["longshore-memory", "longshore-nats", "longshore-rabbitmq"];
+const BACKENDS: &[&str] =
+    &["longshore-memory", "longshore-nats", "longshore-rabbitmq", "longshore-redis"];
 
 /// Crates that must never be in a layer's tree, and why.
 const FORBIDDEN: &[(&str, &str, &str)] = &[

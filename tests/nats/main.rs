@@ -10,6 +10,8 @@ mod outage;
 #[path = "../program/mod.rs"]
 mod program;
 mod python;
+#[path = "../program/outage.rs"]
+mod worker;
 
 use longshore_testbed::{Broker, Options, Testbed};
 

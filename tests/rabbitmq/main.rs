@@ -11,6 +11,8 @@ mod outage;
 #[path = "../program/mod.rs"]
 mod program;
 mod python;
+#[path = "../program/outage.rs"]
+mod worker;
 
 use std::sync::LazyLock;
 

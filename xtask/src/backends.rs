@@ -28,6 +28,12 @@ pub(crate) const ALL: &[Backend] = &[
         schemes: &["amqp", "amqps"],
         rows: &["rabbitmq@4.0", "rabbitmq@3.10"],
     },
+    Backend {
+        name: "redis",
+        package: "longshore-redis",
+        schemes: &["redis", "rediss", "valkey", "valkeys"],
+        rows: &["redis@8.0", "redis@7.0", "valkey@8.1"],
+    },
 ];
 
 /// What the suite runs on.
@@ -92,7 +98,7 @@ mod tests {
     fn an_unknown_name_lists_the_known() {
         assert_eq!(select(&[], None).unwrap().len(), ALL.len());
         let error = select(&["mqtt".to_owned()], None).unwrap_err().to_string();
-        assert_eq!(error, "no backend is named `mqtt`; known: memory, nats, rabbitmq");
+        assert_eq!(error, "no backend is named `mqtt`; known: memory, nats, rabbitmq, redis");
     }
 
     #[test]
@@ -110,10 +116,8 @@ mod tests {
     fn a_url_that_is_nobodys_is_refused_without_its_password() {
         let wrong = |names: &[String], url| select(names, Some(url)).unwrap_err().to_string();
         let unknown = wrong(&[], "mqtt://user:secret@host");
-        assert_eq!(
-            unknown,
-            "no backend takes `mqtt://`; known schemes: memory, nats, tls, amqp, amqps"
-        );
+        let known = "memory, nats, tls, amqp, amqps, redis, rediss, valkey, valkeys";
+        assert_eq!(unknown, format!("no backend takes `mqtt://`; known schemes: {known}"));
         let other = wrong(&["memory".to_owned()], "nats://user:secret@host");
         assert!(other.contains("of nats") && !other.contains("secret"), "{other}");
         assert!(wrong(&[], "user:secret@host").contains("begins with a scheme"));

@@ -121,10 +121,9 @@ fn cost(row: &longshore_testbed::Row) -> String {
 
 /// The command to try a broker with; none where longshore has no backend for it.
 fn try_it(record: &Record) -> Option<String> {
-    let feature = record.broker();
-    let built = backends::ALL.iter().any(|backend| backend.name == feature);
-    let url = &record.url;
-    built.then(|| format!("  cargo run --example quickstart --features {feature} -- {url}"))
+    let backend = backends::ALL.iter().find(|backend| backend.rows.contains(&&*record.name))?;
+    let (feature, url) = (backend.name, &record.url);
+    Some(format!("  cargo run --example quickstart --features {feature} -- {url}"))
 }
 
 /// The names with their versions, each once.
@@ -213,7 +212,7 @@ mod tests {
     #[test]
     fn without_a_name_each_broker_is_started_once() {
         let started = to_start(&[], false).unwrap();
-        assert_eq!(started, ["nats@2.15", "rabbitmq@4.0"]);
+        assert_eq!(started, ["nats@2.15", "rabbitmq@4.0", "redis@8.0", "valkey@8.1"]);
         assert_eq!(to_start(&[], true).unwrap().len(), rows().len());
         assert_eq!(to_start(&["rabbitmq@3.10".to_owned()], false).unwrap(), ["rabbitmq@3.10"]);
     }
@@ -222,6 +221,7 @@ mod tests {
     fn only_a_broker_with_a_backend_shows_how_to_try_it() {
         let hint = try_it(&record("nats@2.15")).unwrap();
         assert!(hint.ends_with("--features nats -- nats://127.0.0.1:20000"), "{hint}");
+        assert!(try_it(&record("valkey@8.1")).unwrap().contains("--features redis "));
         assert_eq!(try_it(&record("mqtt@5")), None);
     }
 

@@ -24,6 +24,7 @@ pub struct Broker {
     // Dropped in this order: the processes, then their folder.
     nodes: Vec<Node>,
     helpers: Vec<Node>,
+    watchers: Vec<Node>,
     slot: Arc<Slot>,
     url: String,
     version: String,
@@ -36,8 +37,17 @@ impl Broker {
         slot: Arc<Slot>,
         url: String,
     ) -> Self {
-        let (helpers, nodes) = processes.into_iter().partition(Node::is_helper);
-        Self { flavor, nodes, helpers, slot, url, version: String::new() }
+        let mut behind = false;
+        let (mut helpers, mut nodes, mut watchers) = (Vec::new(), Vec::new(), Vec::new());
+        for process in processes {
+            behind |= !process.is_helper();
+            match (process.is_helper(), behind) {
+                (false, _) => nodes.push(process),
+                (true, false) => helpers.push(process),
+                (true, true) => watchers.push(process),
+            }
+        }
+        Self { flavor, nodes, helpers, watchers, slot, url, version: String::new() }
     }
 
     /// Starts all nodes, waits for each.
@@ -65,13 +75,18 @@ impl Broker {
         {
             first.obey(&order).await?;
         }
+        for watcher in &self.watchers {
+            watcher.start().await?;
+        }
+        for watcher in &self.watchers {
+            watcher.ready().await?;
+        }
         Ok(version)
     }
 
     /// Kills all that runs of it, its helpers too.
     pub(crate) async fn give_up(&self) -> Result<()> {
-        let all = self.helpers.iter().chain(&self.nodes).map(Node::kill);
-        futures::future::try_join_all(all).await.map(|_| ())
+        futures::future::try_join_all(self.processes().map(Node::kill)).await.map(|_| ())
     }
 
     /// What clients connect to, without a password.
@@ -140,7 +155,7 @@ impl Broker {
     /// The last lines of each process's log.
     pub fn log_tail(&self) -> String {
         let tail = |node: &Node| format!("{}:\n{}", node.name(), node.log_tail(LINES));
-        self.helpers.iter().chain(&self.nodes).map(tail).collect::<Vec<_>>().join("\n")
+        self.processes().map(tail).collect::<Vec<_>>().join("\n")
     }
 
     /// Lets it run on after this process, until [`crate::Testbed::down`].
@@ -148,10 +163,14 @@ impl Broker {
         // First the record: a crash between the two leaves one that the next sweep removes, not a
         // server that nobody knows of.
         self.slot.change(|record| record.owner = None)?;
-        for node in self.helpers.iter().chain(&self.nodes) {
+        for node in self.processes() {
             node.leave()?;
         }
         Ok(self.slot.record())
+    }
+
+    fn processes(&self) -> impl Iterator<Item = &Node> {
+        self.helpers.iter().chain(&self.nodes).chain(&self.watchers)
     }
 
     /// At all nodes at once: a cluster whose nodes end one by one elects leaders in between.

@@ -11,6 +11,7 @@ pub struct Options {
     pub(crate) server: Option<PathBuf>,
     pub(crate) patience: Duration,
     pub(crate) nodes: Option<usize>,
+    pub(crate) sentinels: bool,
 }
 
 impl Default for Options {
@@ -18,7 +19,14 @@ impl Default for Options {
         // NATS takes a tenth of a second. Three nodes of `RabbitMQ`, the slowest, take 7 s, and have
         // been seen to take 19 s on a busy machine. One that ends is not waited for.
         let patience = Duration::from_secs(120);
-        Self { config: String::new(), files: Vec::new(), server: None, patience, nodes: None }
+        Self {
+            config: String::new(),
+            files: Vec::new(),
+            server: None,
+            patience,
+            nodes: None,
+            sentinels: false,
+        }
     }
 }
 
@@ -54,6 +62,15 @@ impl Options {
     #[must_use]
     pub fn nodes(mut self, count: usize) -> Self {
         self.nodes = Some(count);
+        self
+    }
+
+    /// Runs one primary and two replicas, or as many servers as [`Self::nodes`] says, and a sentinel
+    /// for each, which the URL names. Redis and Valkey have these; another broker is `Unsupported`.
+    #[must_use]
+    pub fn sentinels(mut self) -> Self {
+        self.sentinels = true;
+        self.nodes.get_or_insert(3);
         self
     }
 

@@ -1,11 +1,13 @@
 //! One question to a server, over plain TCP.
 
 mod amqp;
+mod resp;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 
 pub(crate) use self::amqp::amqp;
+pub(crate) use self::resp::{Said, resp};
 
 /// The most that a server may say; a greeting is about 1 KiB.
 const LIMIT: u64 = 64 * 1024;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::error::{Error, Result};
-use crate::flavor::{Flavor, nats::Nats, rabbitmq::RabbitMq};
+use crate::flavor::{Flavor, nats::Nats, rabbitmq::RabbitMq, redis::Redis};
 use crate::kit::{Programs, Source};
 
 /// A broker in one version.
@@ -109,6 +109,69 @@ const ROWS: &[Row] = &[
         container: 5673,
         flavor: &RabbitMq,
     },
+    Row {
+        broker: "redis",
+        version: "8.0",
+        default: true,
+        scheme: "redis",
+        nodes: 1,
+        source: Source::Debian {
+            suite: "trixie",
+            packages: &[&["redis-server", "redis-tools", "libssl3t64"], REDIS],
+            programs: Programs::Linked(&["usr/bin/redis-server", "usr/bin/redis-cli"]),
+        },
+        cost: Cost { fetched: 10, memory: 13 },
+        container: 6379,
+        flavor: &Redis { server: "redis-server", tool: "redis-cli" },
+    },
+    Row {
+        broker: "redis",
+        version: "7.0",
+        default: false,
+        scheme: "redis",
+        nodes: 1,
+        source: Source::Debian {
+            suite: "bookworm",
+            packages: &[&["redis-server", "redis-tools", "libssl3"], REDIS],
+            programs: Programs::Linked(&["usr/bin/redis-server", "usr/bin/redis-cli"]),
+        },
+        cost: Cost { fetched: 10, memory: 11 },
+        container: 6380,
+        flavor: &Redis { server: "redis-server", tool: "redis-cli" },
+    },
+    Row {
+        broker: "valkey",
+        version: "8.1",
+        default: true,
+        scheme: "redis",
+        nodes: 1,
+        source: Source::Debian {
+            suite: "trixie",
+            packages: &[&["valkey-server", "valkey-tools", "libssl3t64"], REDIS],
+            programs: Programs::Linked(&["usr/bin/valkey-server", "usr/bin/valkey-cli"]),
+        },
+        cost: Cost { fetched: 10, memory: 13 },
+        container: 6381,
+        flavor: &Redis { server: "valkey-server", tool: "valkey-cli" },
+    },
+];
+
+/// The libraries that Redis and Valkey use.
+const REDIS: &[&str] = &[
+    "libc6",
+    "libgcc-s1",
+    "libstdc++6",
+    "libatomic1",
+    "libjemalloc2",
+    "liblzf1",
+    "libsystemd0",
+    "libcap2",
+    "liblzma5",
+    "liblz4-1",
+    "libzstd1",
+    "zlib1g",
+    "libgcrypt20",
+    "libgpg-error0",
 ];
 
 /// What `RabbitMQ` uses of Erlang, and the libraries of that.
@@ -212,7 +275,8 @@ mod tests {
     fn an_unknown_name_lists_the_known() {
         for name in ["mqtt", "nats@1.0", ""] {
             let error = find(name).unwrap_err().to_string();
-            let known = "known: nats@2.15, nats@2.10, rabbitmq@4.0, rabbitmq@3.10";
+            let known = "known: nats@2.15, nats@2.10, rabbitmq@4.0, rabbitmq@3.10, \
+                         redis@8.0, redis@7.0, valkey@8.1";
             assert_eq!(error, format!("no broker is named `{name}`; {known}"));
         }
     }

@@ -55,6 +55,9 @@ impl Testbed {
     /// Starts a broker, and shows its steps.
     pub async fn broker(&self, name: &str, options: Options, shown: &Progress) -> Result<Broker> {
         let row = table::find(name)?;
+        if options.sentinels && !row.flavor.ports().contains(&"sentinel") {
+            return Err(Error::Unsupported { node: row.name(), what: "sentinel" });
+        }
         let task = shown.task(row.name());
         let outcome = self.start_row(row, &options, &task).await;
         match &outcome {

@@ -41,7 +41,20 @@ pub fn registry() -> Registry {
         .into_iter()
         .fold(registry, |known, scheme| known.explain(scheme, "needs feature `rabbitmq`"));
 
-    ["kafka", "redis", "rediss"]
+    let schemes = ["redis", "rediss", "valkey", "valkeys"];
+    #[cfg(feature = "redis")]
+    let registry = schemes.into_iter().fold(registry, |known, scheme| {
+        known.register(scheme, |url, setup| async move {
+            let redis = longshore_redis::connect(&url, setup).await?;
+            Ok(std::sync::Arc::new(redis) as _)
+        })
+    });
+    #[cfg(not(feature = "redis"))]
+    let registry = schemes
+        .into_iter()
+        .fold(registry, |known, scheme| known.explain(scheme, "needs feature `redis`"));
+
+    ["kafka"]
         .into_iter()
         .fold(registry, |known, scheme| known.explain(scheme, "has no backend in this version yet"))
 }

@@ -43,8 +43,8 @@
 //!
 //! # Features
 //!
-//! One a backend, additive, none changes behaviour: `memory` (default), `nats`, `rabbitmq`, and
-//! `full` for all.
+//! One a backend, additive, none changes behaviour: `memory` (default), `nats`, `rabbitmq`, `redis`,
+//! and `full` for all.
 //! Beside them `opentelemetry` (trace contexts in messages) and, for development dependencies,
 //! `testing` (the test kit).
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod nats;
 pub(crate) mod rabbitmq;
+pub(crate) mod redis;
 
 use std::ffi::OsString;
 use std::fmt::Debug;
@@ -19,7 +20,9 @@ pub(crate) trait Flavor: Debug + Send + Sync {
     fn ports(&self) -> &'static [&'static str];
 
     /// Writes what the processes read, and says how each is started, in this order. A helper that
-    /// the nodes share (a port mapper, a controller) is a unit of its own.
+    /// the nodes share (a port mapper, a controller) is a unit of its own: ready before the servers
+    /// start, or started behind them when they are one broker, where it stands behind them (those
+    /// that watch them).
     fn units(&self, site: &Site<'_>) -> Result<Vec<Unit>>;
 
     /// What a client connects to.
@@ -74,7 +77,7 @@ pub(crate) struct NodeSite {
 #[derive(Debug)]
 pub(crate) struct Unit {
     pub(crate) name: String,
-    /// Whether it serves the servers only; it is ready before they start.
+    /// Whether it serves the servers only.
     pub(crate) helper: bool,
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use tokio::process::Command;
 
 use crate::error::{Error, Result, Tried, blocking};
+use crate::kit::libraries::Libraries;
 use crate::kit::tool::Tools;
 use crate::progress::Task;
 use crate::table::Row;
@@ -33,6 +34,9 @@ pub(crate) enum Source {
 pub(crate) enum Programs {
     /// They need nothing.
     Static(&'static [&'static str]),
+    /// They run with the libraries of their own suite, which are among the packages: this machine's
+    /// may be older.
+    Linked(&'static [&'static str]),
     /// `RabbitMQ`'s, on an Erlang that is moved here from where it expects to be. They run with the
     /// C library of their own suite, which is among the packages: this machine's may be older.
     RabbitMq,
@@ -111,6 +115,17 @@ async fn install(tools: &Tools, unpacked: &Path, programs: &Programs, bin: &Path
         Programs::Static(programs) => {
             for program in *programs {
                 take(tools, &unpacked.join(program), bin).await?;
+            }
+            Ok(())
+        }
+        Programs::Linked(programs) => {
+            let libraries = Libraries::find(tools, unpacked)?;
+            for program in *programs {
+                let program = unpacked.join(program);
+                let script = bin.join(name(tools, &program)?);
+                libraries.check(tools, &program).await?;
+                libraries.script(&script, &program, "")?;
+                tools.run(Command::new(&script).arg("--version")).await?;
             }
             Ok(())
         }
