@@ -3,7 +3,7 @@
 use longshore_core::Result;
 
 use crate::ask::Questions;
-use crate::make::{bind, declare};
+use crate::make::{OURS, bind_all, declare};
 use crate::names::GroupNames;
 use crate::objects;
 use crate::shared::Shared;
@@ -21,13 +21,11 @@ pub(crate) async fn again(shared: &Shared, names: &GroupNames) -> Result<()> {
     objects.extend(objects::group(&shared.config, names, None));
     for object in &objects {
         // What is there with other settings is there, and serves.
-        let made = declare(&mut questions, object, true, false).await?;
+        let made = declare(&mut questions, object, OURS).await?;
         if let Err(native) = made {
             tracing::debug!(object = object.label, error = %native, "it is not made again");
         }
     }
-    for object in &objects {
-        bind(&mut questions, object).await?;
-    }
+    bind_all(&mut questions, &objects.iter().collect::<Vec<_>>()).await?;
     unrouted::bring_back(shared, &names.queue).await
 }

@@ -19,7 +19,7 @@ use crate::dial::Dial;
 use crate::error::BACKEND;
 use crate::greeting::Greeting;
 use crate::letters::LetterConsumer;
-use crate::link::{Link, Session, all_up};
+use crate::link::{Link, all_up};
 use crate::longest::Longest;
 use crate::publisher::RabbitPublisher;
 use crate::shared::Shared;
@@ -64,14 +64,42 @@ pub async fn connect(url: &str, setup: Setup) -> Result<RabbitMq> {
         runtime: tokio::runtime::Handle::current(),
         founded: Default::default(),
     };
-    Ok(RabbitMq { shared: Arc::new(shared), first: session })
+    let shared = Arc::new(shared);
+    Ok(RabbitMq { native: Connections { shared: shared.clone() }, shared })
 }
 
 /// RabbitMQ. Clones share two connections.
 #[derive(Clone)]
 pub struct RabbitMq {
     shared: Arc<Shared>,
-    first: Arc<Session>,
+    native: Connections,
+}
+
+/// What [`native`](Broker::native) gives: the connections of the client library, which are other ones
+/// after each reconnect.
+#[derive(Clone)]
+pub struct Connections {
+    shared: Arc<Shared>,
+}
+
+impl Connections {
+    /// The connection that messages are published on; none while it is down.
+    #[must_use]
+    pub fn outgoing(&self) -> Option<Arc<lapin::Connection>> {
+        self.shared.outgoing.current().map(|session| session.connection.clone())
+    }
+
+    /// The connection that messages are consumed and acknowledged on; none while it is down.
+    #[must_use]
+    pub fn incoming(&self) -> Option<Arc<lapin::Connection>> {
+        self.shared.incoming.current().map(|session| session.connection.clone())
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for RabbitMq {
@@ -131,7 +159,7 @@ impl Broker for RabbitMq {
     }
 
     fn native(&self) -> &(dyn Any + Send + Sync) {
-        &self.first.connection
+        &self.native
     }
 }
 

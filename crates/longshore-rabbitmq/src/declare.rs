@@ -3,21 +3,26 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures::{StreamExt as _, stream};
 use lapin::protocol::AMQPSoftError;
 use longshore_core::{
     Drift, DriftEntry, Error, ErrorKind, Group, Mode, Result, Start, TopicName, Topology,
 };
 
+use tokio::time::Instant;
+
 use crate::ask::Questions;
 use crate::delay;
 use crate::drift::compare;
-use crate::error::{BACKEND, error, is_soft, no_group, no_topic, unsupported};
-use crate::make::{bind, declare as make};
+use crate::error::{self, BACKEND, error, is_soft, no_group, no_topic, unsupported};
+use crate::make::{Ask, OURS, bind_all, declare as ask, declare_all};
 use crate::names::GroupNames;
-use crate::objects::{self, Object, Shape};
+use crate::objects::{self, Object};
 use crate::shared::Shared;
 use crate::unrouted;
 
+/// Questions that are under way at a time, each on a channel of its own.
+const AT_ONCE: usize = 16;
 /// The server's own limit of message times.
 const LONGEST_KEPT: Duration = Duration::from_millis(u32::MAX as u64);
 
@@ -27,7 +32,7 @@ const LONGEST_KEPT: Duration = Duration::from_millis(u32::MAX as u64);
 /// # Errors
 /// Of the connection.
 pub(crate) async fn is_ours(questions: &mut Questions<'_>, topic: &TopicName) -> Result<bool> {
-    Ok(make(questions, &objects::topic(topic), true, false).await?.is_ok())
+    Ok(ask(questions, &objects::topic(topic), OURS).await?.is_ok())
 }
 
 pub(crate) async fn declare(shared: &Shared, topology: &Topology) -> Result<()> {
@@ -50,40 +55,35 @@ async fn run(shared: &Shared, topology: &Topology) -> Result<()> {
             topics.push(topic);
         }
     }
-    // All is looked at first: where anything differs, nothing is made.
-    let mut plan = Plan {
-        questions: Questions::new(&shared.outgoing, shared.deadline()),
-        mode: topology.mode,
-        drift: Drift::default(),
-        missing: Vec::new(),
-        bind: Vec::new(),
-    };
     let generation = shared.outgoing.current().map_or(0, |session| session.generation);
     let founded = generation != 0 && shared.founded.load(Ordering::Acquire) == generation;
+    let mut plan =
+        Plan { shared, mode: topology.mode, wanted: Vec::new(), drift: Drift::default() };
     if !founded {
         for object in objects::foundation() {
             let missing = error(ErrorKind::NotFound, format!("{} does not exist", object.label));
-            plan.look(object, missing).await?;
+            plan.wanted.push((object, missing));
         }
     }
-    for topic in topics {
-        plan.look(objects::topic(topic), no_topic(topic)).await?;
-    }
+    plan.wanted.extend(topics.iter().map(|topic| (objects::topic(topic), no_topic(topic))));
     for (index, group) in topology.groups.iter().enumerate() {
         plan.twice(&topology.groups[..index], group);
         let names = GroupNames::new(&group.topic, &group.name);
         for object in objects::group(&shared.config, &names, group.dead_letters) {
-            plan.look(object, no_group(&group.topic, &group.name)).await?;
+            plan.wanted.push((object, no_group(&group.topic, &group.name)));
         }
-        if group.dead_letters.is_none() {
-            plan.no_letters(objects::unwanted_letters(&shared.config, &names)).await?;
-        }
+    }
+    // All is looked at first: where anything differs, nothing is made.
+    let missing = plan.look().await?;
+    for group in topology.groups.iter().filter(|group| group.dead_letters.is_none()) {
+        let names = GroupNames::new(&group.topic, &group.name);
+        plan.no_letters(objects::unwanted_letters(&shared.config, &names)).await?;
     }
     plan.refuse_drift()?;
     if topology.mode == Mode::Verify {
         return Ok(());
     }
-    plan.make().await?;
+    plan.make(&missing).await?;
     shared.founded.store(generation, Ordering::Release);
     for group in &topology.groups {
         let names = GroupNames::new(&group.topic, &group.name);
@@ -116,20 +116,20 @@ fn check(group: &Group) -> Result<()> {
     Ok(())
 }
 
-fn is_held(why: &Error) -> bool {
-    why.native().is_some_and(|native| is_soft(native, &AMQPSoftError::RESOURCELOCKED))
-}
-
 struct Plan<'a> {
-    questions: Questions<'a>,
+    shared: &'a Shared,
     mode: Mode,
+    /// In an order in which each may be made, and what it is called where it is missing.
+    wanted: Vec<(Object, Error)>,
     drift: Drift,
-    missing: Vec<Object>,
-    /// What is there, whose bindings may not be.
-    bind: Vec<Object>,
 }
 
 impl Plan<'_> {
+    /// Each part of a declaration has a deadline of its own.
+    fn questions(&self) -> Questions<'_> {
+        Questions::new(&self.shared.outgoing, self.shared.deadline())
+    }
+
     fn refuse_drift(&mut self) -> Result<()> {
         let drift = std::mem::take(&mut self.drift);
         match drift.entries.is_empty() {
@@ -138,28 +138,38 @@ impl Plan<'_> {
         }
     }
 
-    async fn exists(&mut self, object: &Object) -> Result<bool> {
-        let found = match object.shape {
-            Shape::Exchange(_) => self.questions.has_exchange(&object.name).await,
-            Shape::Queue => self.questions.queue(&object.name).await.map(|it| it.is_some()),
-        };
-        match found {
-            // Held by another connection, it exists; the comparison says so.
-            Err(why) if is_held(&why) => Ok(true),
-            found => found.map_err(|why| why.with_context("object", object.label.clone())),
+    /// The places of what is missing.
+    async fn look(&mut self) -> Result<Vec<usize>> {
+        if self.is_all_there().await? {
+            return Ok(Vec::new());
         }
+        // Something is missing or differs, which closes a channel: each on one of its own.
+        let (shared, deadline) = (self.shared, self.shared.deadline());
+        let mut looks = Vec::with_capacity(self.wanted.len());
+        for (object, _) in &self.wanted {
+            looks.push(look_at(shared, object, deadline));
+        }
+        let found = stream::iter(looks).buffered(AT_ONCE).collect::<Vec<_>>().await;
+        let mut missing = Vec::new();
+        for (place, found) in found.into_iter().enumerate() {
+            match found? {
+                Some(differences) => self.drift.entries.extend(differences.entries),
+                None if self.mode == Mode::Verify => return Err(self.wanted[place].1.clone()),
+                None => missing.push(place),
+            }
+        }
+        Ok(missing)
     }
 
-    async fn look(&mut self, object: Object, missing: Error) -> Result<()> {
-        if self.exists(&object).await? {
-            compare(&mut self.questions, &object, &mut self.drift).await?;
-            self.bind.push(object);
-        } else if self.mode == Mode::Verify {
-            return Err(missing);
-        } else {
-            self.missing.push(object);
-        }
-        Ok(())
+    /// Whether everything exists as it is wanted: in two round trips, as with every start but the
+    /// first.
+    async fn is_all_there(&self) -> Result<bool> {
+        let objects: Vec<_> = self.wanted.iter().map(|(object, _)| object).collect();
+        let mut questions = self.questions();
+        let there = |answers: Vec<lapin::Result<()>>| answers.iter().all(Result::is_ok);
+        // Only of what exists: to compare is to declare, and would make it.
+        Ok(there(declare_all(&mut questions, &objects, Ask::Exists).await?)
+            && there(declare_all(&mut questions, &objects, OURS).await?))
     }
 
     /// What the same topology says of this group further up.
@@ -178,11 +188,8 @@ impl Plan<'_> {
 
     /// A queue that exists although none is wanted: its letters would be forgotten.
     async fn no_letters(&mut self, object: Object) -> Result<()> {
-        if !self.exists(&object).await? {
-            return Ok(());
-        }
-        let mut found = Drift::default();
-        compare(&mut self.questions, &object, &mut found).await?;
+        let found = look_at(self.shared, &object, self.shared.deadline()).await?;
+        let Some(found) = found else { return Ok(()) };
         let kept = found.entries.into_iter().find(|entry| entry.setting == "dead_letters");
         self.drift.entries.push(DriftEntry {
             object: object.label.trim_end_matches(".dlq").to_owned(),
@@ -194,19 +201,37 @@ impl Plan<'_> {
     }
 
     /// Everything first, then what leads there, in the order of the plan.
-    async fn make(&mut self) -> Result<()> {
-        let missing = std::mem::take(&mut self.missing);
-        for object in &missing {
-            let made = make(&mut self.questions, object, true, false).await?;
-            if made.is_err() {
-                // Another process was faster, and with other settings.
-                compare(&mut self.questions, object, &mut self.drift).await?;
-                self.refuse_drift()?;
+    async fn make(&mut self, missing: &[usize]) -> Result<()> {
+        let made: Vec<_> = missing.iter().map(|place| &self.wanted[*place].0).collect();
+        let answers = declare_all(&mut self.questions(), &made, OURS).await?;
+        let mut drift = Drift::default();
+        if answers.iter().any(Result::is_err) {
+            // Another process was faster with other settings, or something is not allowed.
+            let mut questions = self.questions();
+            for object in made {
+                compare(&mut questions, object, &mut drift).await?;
             }
         }
-        for object in missing.iter().chain(&std::mem::take(&mut self.bind)) {
-            bind(&mut self.questions, object).await?;
-        }
-        Ok(())
+        self.drift = drift;
+        self.refuse_drift()?;
+        let all: Vec<_> = self.wanted.iter().map(|(object, _)| object).collect();
+        bind_all(&mut self.questions(), &all).await
     }
+}
+
+/// The differences of an object that exists, or nothing.
+async fn look_at(shared: &Shared, object: &Object, deadline: Instant) -> Result<Option<Drift>> {
+    let mut questions = Questions::new(&shared.outgoing, deadline);
+    match ask(&mut questions, object, Ask::Exists).await? {
+        Ok(()) => {}
+        Err(native) if is_soft(&native, &AMQPSoftError::NOTFOUND) => return Ok(None),
+        // Held by another connection, it exists; the comparison says so.
+        Err(native) if is_soft(&native, &AMQPSoftError::RESOURCELOCKED) => {}
+        Err(native) => {
+            return Err(error::native(native).with_context("object", object.label.clone()));
+        }
+    }
+    let mut drift = Drift::default();
+    compare(&mut questions, object, &mut drift).await?;
+    Ok(Some(drift))
 }

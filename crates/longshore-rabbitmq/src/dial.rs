@@ -36,7 +36,9 @@ pub(crate) struct Dial {
 
 impl Dial {
     pub(crate) fn new(config: Arc<Config>, tls: Option<RustlsConnector>, name: String) -> Self {
-        Self { config, tls, name, next: 0 }
+        // So that the clients of a cluster do not all meet at its first node.
+        let next = fastrand::usize(..config.servers.len());
+        Self { config, tls, name, next }
     }
 
     /// Tries one server, the next time the next.

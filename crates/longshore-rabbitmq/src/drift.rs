@@ -10,7 +10,7 @@ use longshore_core::{Drift, DriftEntry, Result};
 
 use crate::ask::Questions;
 use crate::error::{self, reply};
-use crate::make::declare;
+use crate::make::{Ask, declare};
 use crate::objects::{Object, Shape};
 
 /// More rounds than there are settings.
@@ -51,11 +51,8 @@ pub(crate) async fn compare(
 ) -> Result<()> {
     let mut asked = Asked { object: object.clone(), durable: true, auto_delete: false };
     for _ in 0..ROUNDS {
-        let native =
-            match declare(questions, &asked.object, asked.durable, asked.auto_delete).await? {
-                Ok(()) => return Ok(()),
-                Err(native) => native,
-            };
+        let ask = Ask::As { durable: asked.durable, auto_delete: asked.auto_delete };
+        let Err(native) = declare(questions, &asked.object, ask).await? else { return Ok(()) };
         let entry = |setting: &'static str, wanted: String, found: String| DriftEntry {
             object: object.label.clone(),
             setting,

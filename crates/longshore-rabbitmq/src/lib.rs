@@ -14,9 +14,17 @@
 //!   out at the group's queue. Copies are confirmed before the original is settled.
 //! - Two connections: what the server does to publishers while its memory is full does not hold up
 //!   acknowledgements.
+//! - Before each connect the server is asked for its version, which the client library keeps to itself,
+//!   on a connection of its own. The server logs that one as closed unexpectedly.
 //!
 //! # Native types
-//! [`lapin::Connection`], the outgoing one as it is when `native()` is called.
+//! [`Connections`], which has both connections of [`lapin`] as they are at the time.
+//!
+//! # Logs of the client library
+//! `lapin` reports each refusal of the server at `ERROR`, also where this backend asks in order to hear
+//! it: whether a queue exists, say. What comes back from the server it shows at `WARN` with the body,
+//! and at `TRACE` it shows all, the password too. A filter of `lapin=off` loses nothing: this backend
+//! says what matters itself.
 
 mod acks;
 mod again;
@@ -56,5 +64,5 @@ mod stats;
 mod tls;
 mod unrouted;
 
-pub use broker::{RabbitMq, connect};
+pub use broker::{Connections, RabbitMq, connect};
 pub use config::OPTIONS;

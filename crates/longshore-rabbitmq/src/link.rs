@@ -42,7 +42,7 @@ pub(crate) struct Status {
 pub(crate) struct Session {
     /// Only rises.
     pub(crate) generation: u32,
-    pub(crate) connection: Connection,
+    pub(crate) connection: Arc<Connection>,
     pub(crate) greeting: Greeting,
 }
 
@@ -197,6 +197,7 @@ impl Connect for Keeper {
     async fn connect(&mut self, epoch: u32) -> Result<Arc<Session>> {
         match self.dial.connect().await {
             Ok((connection, greeting)) => {
+                let connection = Arc::new(connection);
                 Ok(Arc::new(Session { generation: epoch, connection, greeting }))
             }
             Err(why) => {

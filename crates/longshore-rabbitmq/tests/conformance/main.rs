@@ -13,9 +13,10 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{BasicProperties, Channel, Confirmation, Connection};
+use lapin::{BasicProperties, Channel, Confirmation};
 use longshore_conformance::{Access, Act, Foreign, Harness, Target};
 use longshore_core::{Broker, Error, ErrorKind, InstanceId, Result, Setup, TopicName};
+use longshore_rabbitmq::Connections;
 use tokio::task::JoinHandle;
 
 use crate::servers::Servers;
@@ -51,9 +52,10 @@ fn refused(what: &'static str) -> impl FnOnce(lapin::Error) -> Error {
 
 /// A channel as another program would have it.
 async fn channel(broker: &dyn Broker) -> Result<Channel> {
-    let native: &Connection =
+    let native: &Connections =
         broker.native().downcast_ref().ok_or_else(|| wrong("the native type differs"))?;
-    native.create_channel().await.map_err(refused("no channel"))
+    let connection = native.outgoing().ok_or_else(|| wrong("there is no connection now"))?;
+    connection.create_channel().await.map_err(refused("no channel"))
 }
 
 #[async_trait::async_trait]

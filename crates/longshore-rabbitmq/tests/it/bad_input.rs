@@ -5,7 +5,7 @@
 use longshore_core::{
     Broker as _, ErrorKind, HeaderName, Message, MessageId, Outcome, Publisher, Setup, Topology,
 };
-use longshore_rabbitmq::connect;
+use longshore_rabbitmq::{Connections, connect};
 use longshore_testbed::Options;
 
 use crate::server::{own, shared};
@@ -34,7 +34,8 @@ async fn a_bad_message_is_refused_here_and_its_neighbours_are_stored() {
     let broker = shared().await;
     let bench = Bench::with(&broker, "?max_body=1GiB").await;
     let publisher = bench.publisher().await;
-    let session = || bench.rabbit.native().downcast_ref::<lapin::Connection>().unwrap();
+    let native = || bench.rabbit.native().downcast_ref::<Connections>().unwrap();
+    let first = native().outgoing().unwrap();
     let long = "x".repeat(256);
     let limit = bench.rabbit.info().capabilities.max_message;
     let cases = [
@@ -52,7 +53,8 @@ async fn a_bad_message_is_refused_here_and_its_neighbours_are_stored() {
     for (bad, kind) in cases {
         between(&*publisher, bad, kind).await;
     }
-    assert!(session().status().connected(), "the connection was lost over a bad message");
+    let last = native().outgoing().unwrap();
+    assert!(std::sync::Arc::ptr_eq(&first, &last), "the connection was lost over a bad message");
     bench.has_ready(count * 3).await;
 }
 

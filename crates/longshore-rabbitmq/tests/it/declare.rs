@@ -10,6 +10,8 @@ use lapin::options::ExchangeDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use longshore_core::{Broker as _, Drift, ErrorKind, Mode, Start, Topology};
 
+use longshore_rabbitmq::Connections;
+
 use crate::server::{control, shared};
 use crate::support::{Bench, client, group, is, raw, raw_queue, text, topic};
 
@@ -36,6 +38,7 @@ async fn many_processes_declare_the_same_at_once() {
     first.declare(&wanted).await.unwrap();
 }
 
+/// Pitfall 13: a classic queue of the same name.
 #[tokio::test]
 async fn every_difference_of_a_queue_is_told_and_nothing_is_changed() {
     let broker = shared().await;
@@ -51,6 +54,7 @@ async fn every_difference_of_a_queue_is_told_and_nothing_is_changed() {
     ];
     raw_queue(&channel, &queue, arguments).await;
     let wanted = Topology::group(group(&topic, "billing"));
+    let first = rabbit.native().downcast_ref::<Connections>().unwrap().outgoing().unwrap();
     for mode in [Mode::Declare, Mode::Verify] {
         let error = rabbit.declare(&Topology { mode, ..wanted.clone() }).await;
         // To verify what is missing comes first: the exchange of the topic.
@@ -74,6 +78,9 @@ async fn every_difference_of_a_queue_is_told_and_nothing_is_changed() {
         let object = format!("group {topic}.billing");
         assert!(drift.entries.iter().all(|entry| entry.object == object), "{drift}");
     }
+    // The connection stays the one that it was: nothing reconnects over it.
+    let native = rabbit.native().downcast_ref::<Connections>().unwrap();
+    assert!(std::sync::Arc::ptr_eq(&first, &native.outgoing().unwrap()));
     // Neither the topic nor any other queue was made.
     let exchanges = control(&broker, &["list_exchanges", "name"]).await;
     assert!(!exchanges.contains(topic.as_str()), "{exchanges}");

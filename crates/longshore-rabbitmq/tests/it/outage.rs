@@ -153,6 +153,43 @@ impl Bench {
     }
 }
 
+/// The URL names all nodes; the group has a replica on each.
+#[tokio::test]
+async fn a_cluster_outlives_any_one_of_its_nodes() {
+    let broker = own(Options::default().nodes(3)).await;
+    let bench = Bench::with(&broker, "?publish_timeout=15s&replicas=3").await;
+    // A node that is killed right after a declaration may come back without its replica.
+    broker.restart().await.unwrap();
+    let mut publisher = bench.publisher_again().await;
+    let mut sent = BTreeSet::new();
+    for (round, node) in broker.nodes().iter().enumerate() {
+        for n in 0..100 {
+            let id = format!("m-{round}-{n}");
+            if n == 50 {
+                node.kill().await.unwrap();
+            }
+            eventually(&format!("{id} with two nodes of three"), || async {
+                send(&*publisher, message(&id)).await.is_ok()
+            })
+            .await;
+            sent.insert(id);
+        }
+        node.restart().await.unwrap();
+        // Any of the three is asked for this.
+        publisher.close().await.unwrap();
+        publisher = bench.publisher_again().await;
+    }
+    let port = broker.nodes()[1].port("amqp").unwrap();
+    let url = format!("amqp://127.0.0.1:{port}/%2f");
+    let connection = lapin::Connection::connect(&url, Default::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let mut stored = BTreeSet::new();
+    while !sent.is_subset(&stored) {
+        let got = take(&channel, &bench.queue()).await;
+        stored.insert(got.properties.message_id().as_ref().unwrap().to_string());
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_was_stopped_is_found_again() {
     let broker = own(Options::default()).await;

@@ -116,7 +116,25 @@ async fn a_topic_without_a_group_parks_its_messages() {
     assert!(findings.iter().any(|finding| finding.setting == "longshore.unrouted"), "{findings:?}");
 }
 
-/// Pitfall 2. A foreign exchange has no alternate of ours: what it cannot route comes back, without
+#[tokio::test]
+async fn a_group_of_classic_queues_takes_messages_too() {
+    let broker = shared().await;
+    let bench = Bench::with(&broker, "?queue_type=classic").await;
+    let publisher = bench.publisher().await;
+    for n in 0..10 {
+        send(&*publisher, Message::new(n.to_string())).await.unwrap();
+    }
+    bench.has_ready(10).await;
+    let suspects = bench.rabbit.stats(&bench.suspects()).await;
+    is(suspects, ErrorKind::NotFound);
+    assert_eq!(bench.rabbit.stats(&bench.letters()).await.unwrap().ready, 0);
+    // Told apart from one of quorum queues, both ways.
+    let quorum = client(&broker, "").await;
+    let same = Topology::group(crate::support::group(&bench.topic, "billing"));
+    is(quorum.declare(&same).await, ErrorKind::AlreadyExists);
+}
+
+/// Pitfalls 2 and 3. A foreign exchange has no alternate of ours: what it cannot route comes back, without
 /// a number. Each of a batch gets its own outcome all the same.
 #[tokio::test]
 async fn unroutable_messages_of_a_foreign_exchange_are_told_apart() {

@@ -13,7 +13,7 @@ use longshore_rabbitmq::{RabbitMq, connect};
 use longshore_testbed::Broker;
 
 /// Longer than anything here takes on a busy machine.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
