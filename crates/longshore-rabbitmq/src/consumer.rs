@@ -50,6 +50,14 @@ impl Consumer for RabbitConsumer {
     }
 
     async fn settle(&self, batch: &[Settlement], out: &mut Vec<Result<()>>) {
+        // What is released while the broker still delivers comes straight back here. Whoever
+        // releases and does not receive is about to end: the broker is told to deliver no more
+        // first. A later `receive` begins anew.
+        if batch.iter().any(|one| matches!(one, Settlement::Release { .. }))
+            && let Ok(mut intake) = self.intake.try_lock()
+        {
+            intake.stop(&self.reading).await;
+        }
         settle::settle(&self.reading, batch, out).await;
     }
 

@@ -157,7 +157,11 @@ async fn batch(shared: &Shared, copies: &[&Copy], deadline: Instant) -> (Vec<Res
             Some(Err(native)) => {
                 whole = false;
                 closed |= error::is_soft(&native, &AMQPSoftError::PRECONDITIONFAILED);
-                Err(unwritten(native))
+                Err(match shared.outgoing.check() {
+                    Ok(()) => unwritten(native),
+                    // Closed by ourselves, or ended for good.
+                    Err(end) => end.with_outcome(Outcome::Unknown).with_source(native),
+                })
             }
             None => {
                 whole = false;

@@ -40,6 +40,8 @@ pub(crate) struct Flight {
     prefetch: usize,
     epoch: u32,
     acks: Option<Acks>,
+    /// The highest tag that was read from the channel.
+    last: u64,
     /// Epochs that were lost and of which the runtime has not heard.
     lost: Vec<(u32, Error)>,
     /// Letters that were passed over and are held, by what they are, with the epoch that holds
@@ -54,6 +56,7 @@ impl Flight {
             prefetch,
             epoch: 0,
             acks: None,
+            last: 0,
             lost: Vec::new(),
             passed: HashMap::new(),
         }
@@ -80,6 +83,7 @@ impl Flight {
     pub(crate) fn attach(&mut self, channel: Channel) {
         self.epoch = self.epoch.checked_add(1).unwrap_or(1);
         self.acks = Some(Acks::new(channel));
+        self.last = 0;
     }
 
     /// Whether there is a channel that was not given up.
@@ -118,10 +122,21 @@ impl Flight {
         std::mem::take(&mut self.lost)
     }
 
-    /// `tag` was read from the channel.
+    /// `tag` was read from the channel. The broker numbers without gaps: what is missing before it
+    /// came between two consumers, where the client library drops it, and goes back.
     pub(crate) fn delivered(&mut self, tag: u64) {
-        if let Some(acks) = &mut self.acks {
+        let Some(acks) = &mut self.acks else { return };
+        let missed = self.last + 1..tag;
+        let any = !missed.is_empty();
+        for tag in missed {
             acks.delivered(tag);
+            acks.give_back(tag);
+        }
+        acks.delivered(tag);
+        self.last = self.last.max(tag);
+        if any {
+            // Where the channel is gone, so are they.
+            let _ = self.write();
         }
     }
 

@@ -3,6 +3,8 @@
 //! The broker never has more unsettled deliveries on the channel than it was asked for, so nothing
 //! here needs a bound of its own. On the common path, a message costs no timer, task or await.
 
+mod credit;
+
 use std::collections::VecDeque;
 use std::future::pending;
 use std::sync::Arc;
@@ -11,20 +13,17 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
-use lapin::options::BasicCancelOptions;
 use longshore_core::{Error, Event, Link as LinkEvent, Result, Retryability};
 use longshore_driver::{Backoff, BackoffConfig};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::attach::{Attach, Attached};
+use crate::attach::Attached;
 use crate::deliver;
 use crate::error;
 use crate::link::Status;
-use crate::reading::{Kind, Reading};
+use crate::reading::Reading;
 
-/// When the broker has answered the end of a consumer, or will not.
-const ANSWER: Duration = Duration::from_secs(5);
 /// The longest pause before a channel is opened again on a connection that serves.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -229,31 +228,6 @@ impl Intake {
         }
     }
 
-    /// Begins what the prefetch asks for.
-    async fn steer(&mut self, reading: &Arc<Reading>) {
-        let (wanted, idle, room, kept) = {
-            let flight = reading.flight();
-            (flight.prefetch(), flight.is_empty(), flight.room(), flight.channel().cloned())
-        };
-        match &self.stage {
-            // A lane for one keeps its place until what it holds is settled: the next member would
-            // run a second suspect beside it.
-            Stage::Reading { .. } if wanted == 0 && idle => {
-                self.stop(reading).await;
-                self.excess(reading);
-            }
-            Stage::Idle if room > self.unseen.len() && self.link.borrow().up => {
-                if self.pause.is_some_and(|pause| pause > Instant::now()) {
-                    return;
-                }
-                let kept = kept.map(|channel| (self.generation, channel));
-                let attach = Attach { reading: reading.clone(), kept, credit: wanted };
-                self.stage = Stage::Opening { attempt: attach.run().boxed(), credit: wanted };
-            }
-            _ => {}
-        }
-    }
-
     async fn wait(&mut self, reading: &Reading) -> Came {
         let pause = match self.stage {
             Stage::Idle => self.pause,
@@ -271,73 +245,6 @@ impl Intake {
             () = reading.wake.notified() => Came::News,
             _ = self.link.changed() => Came::News,
             () = pause => { self.pause = None; Came::News }
-        }
-    }
-
-    /// Makes the broker's credit what the prefetch says, and gives what is beyond it.
-    pub(crate) async fn recall(&mut self, reading: &Arc<Reading>) -> Vec<Delivery> {
-        let (wanted, held) = {
-            let flight = reading.flight();
-            (flight.prefetch(), !flight.is_empty())
-        };
-        let credit = match &self.stage {
-            Stage::Idle => wanted,
-            Stage::Opening { credit, .. } | Stage::Reading { credit, .. } => *credit,
-        };
-        let later = reading.kind == Kind::Suspects && held && wanted == 0;
-        if credit != wanted && !later {
-            self.stop(reading).await;
-        }
-        self.beyond(reading)
-    }
-
-    /// Ends the consumer and gives what came by it and was not handed over.
-    pub(crate) async fn end(&mut self, reading: &Reading) -> Vec<Delivery> {
-        self.stop(reading).await;
-        self.unseen.drain(..).collect()
-    }
-
-    /// What was read and may not be handed over.
-    fn beyond(&mut self, reading: &Reading) -> Vec<Delivery> {
-        let room = reading.flight().room().min(self.unseen.len());
-        self.unseen.split_off(room).into()
-    }
-
-    /// Gives back what came after the order to end.
-    fn excess(&mut self, reading: &Arc<Reading>) {
-        let beyond = self.beyond(reading);
-        if !beyond.is_empty() {
-            tokio::spawn(crate::release::give_back(reading.clone(), beyond));
-        }
-    }
-
-    /// Tells the broker to deliver no more on this channel, and reads what it had sent before.
-    ///
-    /// # Cancel safety
-    /// The order stands; what is read later stays in `unseen`.
-    async fn stop(&mut self, reading: &Reading) {
-        let by = Instant::now() + ANSWER;
-        if let Stage::Opening { attempt, .. } = &mut self.stage {
-            match tokio::time::timeout_at(by, attempt).await {
-                Ok(result) => self.attached(reading, result),
-                Err(_) => self.stage = Stage::Idle,
-            }
-        }
-        let Some(channel) = reading.flight().channel().cloned() else { return };
-        if let Stage::Reading { stream, ending, .. } = &mut self.stage {
-            if !std::mem::replace(ending, true) {
-                let tag = stream.tag();
-                let cancel = channel.basic_cancel(tag, BasicCancelOptions::default());
-                // Its answer ends the stream, which is read below.
-                let _ = timeout(ANSWER, cancel).await;
-            }
-        }
-        while matches!(self.stage, Stage::Reading { .. }) {
-            match tokio::time::timeout_at(by, advance(&mut self.stage)).await {
-                Ok(Came::Delivery(next)) => self.take(reading, next),
-                Ok(_) => {}
-                Err(_) => return,
-            }
         }
     }
 }

@@ -118,6 +118,15 @@ impl Lane {
     }
 }
 
+impl Flight {
+    /// Whether the channel was closed before the message could be queued.
+    pub(crate) fn is_unsent(&self) -> bool {
+        let Self::Known(Some(answer)) = self else { return false };
+        let refused = answer.as_ref().as_ref().err().map(lapin::Error::kind);
+        matches!(refused, Some(lapin::ErrorKind::InvalidChannelState(..)))
+    }
+}
+
 impl Future for Flight {
     type Output = Answer;
 

@@ -188,7 +188,7 @@ fn add(mut table: Table, letter: &Headers) -> FieldTable {
 pub(crate) fn fingerprint(properties: &BasicProperties, body: &[u8]) -> u64 {
     let mut hash = DefaultHasher::new();
     let id = properties.headers().as_ref().and_then(|table| table.inner().get(LETTER_ID));
-    id.map(|id| headers::bytes(id)).hash(&mut hash);
+    id.map(headers::bytes).hash(&mut hash);
     properties.message_id().as_ref().map(ShortString::as_str).hash(&mut hash);
     body.hash(&mut hash);
     hash.finish()

@@ -125,7 +125,11 @@ impl RabbitPublisher {
             Ok((properties, body)) => {
                 // A fanout ignores the key. Of what is parked, it says the topic.
                 let (exchange, key) = (self.name.clone(), self.name.clone());
-                Sent::Flying(id, lane.publish(exchange, key, self.foreign, properties, body))
+                let flight = lane.publish(exchange, key, self.foreign, properties, body);
+                match flight.is_unsent() {
+                    true => Sent::Known(error::down().with_outcome(Outcome::NotSent)),
+                    false => Sent::Flying(id, flight),
+                }
             }
             Err(why) => Sent::Known(why.with_backend(BACKEND).with_outcome(Outcome::NotSent)),
         }
@@ -271,9 +275,9 @@ impl Underway {
             }
             Err(native) => native,
         };
-        // Refused before it was queued, as the channel was closed already.
-        if let lapin::ErrorKind::InvalidChannelState(..) = native.kind() {
-            return Err(error::native(native).with_outcome(Outcome::NotSent));
+        // Closed by ourselves, or ended for good: that is the reason, whatever the channel says.
+        if let Err(end) = self.shared.outgoing.check() {
+            return Err(end.with_outcome(Outcome::Unknown).with_source(native));
         }
         // The server names no message when it closes a channel. Of one alone it is known which.
         let alone = self.lane.is_alone();

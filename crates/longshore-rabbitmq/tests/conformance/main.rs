@@ -54,7 +54,7 @@ fn refused(what: &'static str) -> impl FnOnce(lapin::Error) -> Error {
 async fn channel(broker: &dyn Broker) -> Result<Channel> {
     let native: &Connections =
         broker.native().downcast_ref().ok_or_else(|| wrong("the native type differs"))?;
-    let connection = native.outgoing().ok_or_else(|| wrong("there is no connection now"))?;
+    let connection = native.outgoing().ok_or_else(|| wrong("the connection is down"))?;
     connection.create_channel().await.map_err(refused("no channel"))
 }
 

@@ -10,6 +10,11 @@ use tokio::runtime::Runtime;
 /// The versions that are promised.
 const ROWS: [&str; 2] = ["rabbitmq@4.0", "rabbitmq@3.10"];
 
+/// After a restart, a delay level that finds the next queue without its leader waits for the answer
+/// for so long before it tries again: three minutes by default, longer than a check waits. Where it
+/// is not set, retries that were due in those first moments are as much later.
+const ADVANCED: &str = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 2000}]}].";
+
 /// Servers of this process, which end with it; or somebody else's.
 #[derive(Debug)]
 pub(crate) enum Servers {
@@ -28,7 +33,8 @@ impl Servers {
         }
         let runtime = Runtime::new().map_err(|error| failed("no runtime").with_source(error))?;
         // Beside each other: one start takes seconds.
-        let (options, shown) = (Options::default(), Progress::silent());
+        let options = Options::default().file("advanced.config", ADVANCED);
+        let shown = Progress::silent();
         let testbed = Testbed::workspace();
         let started = runtime.block_on(testbed.brokers(&ROWS, &options, &shown));
         let broker = |(row, broker): (_, longshore_testbed::Result<Broker>)| {

@@ -65,3 +65,38 @@ async fn copies_wait_for_memory_and_acks_do_not() {
     eventually("one dead letter", || async { bench.waiting_letters().await >= 1 }).await;
     consumer.close().await.unwrap();
 }
+
+/// Crash window: copies that cannot be written for long hold no more than half of the prefetch.
+#[tokio::test]
+async fn copies_that_cannot_be_written_leave_half_of_the_prefetch() {
+    let broker = own(Options::default()).await;
+    let bench = Bench::with(&broker, "?publish_timeout=1s").await;
+    bench.publish(["a", "b", "c", "d"]).await;
+    let consumer = bench.consumer(bench.source(), 4).await;
+    let held = many(&*consumer, 4).await;
+    broker.memory_alarm(true).await.unwrap();
+    assert!(send(&*bench.publisher().await, Message::new("x")).await.is_err());
+    let begun = Instant::now();
+    let mut lost = Vec::new();
+    while lost.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "all of them are held");
+        let moves: Vec<_> =
+            held[..3].iter().map(|one| retry(one, Duration::from_secs(1))).collect();
+        let mut results = Vec::new();
+        consumer.settle(&moves, &mut results).await;
+        let is_lost = |result: &longshore_core::Result<()>| {
+            result.as_ref().unwrap_err().kind() == ErrorKind::LeaseLost
+        };
+        lost = (0..3).filter(|place| is_lost(&results[*place])).collect();
+    }
+    assert!(begun.elapsed() >= Duration::from_secs(30), "after {:?}", begun.elapsed());
+    assert_eq!(lost.len(), 1, "two of four may wait");
+    // It is there again for whoever can handle it, and its neighbours are still ours.
+    let again = next(&*consumer).await;
+    assert_eq!((again.id.as_ref(), again.deliveries), (held[lost[0]].id.as_ref(), 2));
+    broker.memory_alarm(false).await.unwrap();
+    for received in held.iter().filter(|one| one.id != again.id).chain([&again]) {
+        ack(&*consumer, received.token).await.unwrap();
+    }
+    consumer.close().await.unwrap();
+}

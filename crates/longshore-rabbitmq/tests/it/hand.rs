@@ -6,11 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection};
+use lapin::{BasicProperties, Channel};
 use longshore_core::{
     AckToken, Broker as _, Consumer, ConsumerSpec, Event, InstanceId, Letter, Message, Received,
     Record, Result, Settlement, Source, dead_letter_id, policy::Reason,
 };
+use longshore_rabbitmq::Connections;
 use tokio::time::timeout;
 
 use crate::support::{Bench, DEADLINE, send};
@@ -31,8 +32,8 @@ impl Bench {
 
     /// A channel of the client library's own, in confirm mode.
     pub(crate) async fn native(&self) -> Channel {
-        let connection: &Connection = self.rabbit.native().downcast_ref().unwrap();
-        let channel = connection.create_channel().await.unwrap();
+        let native: &Connections = self.rabbit.native().downcast_ref().unwrap();
+        let channel = native.outgoing().unwrap().create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         channel
     }

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use lapin::options::{BasicGetOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use longshore_core::{Broker as _, ErrorKind, Page, Record, Settlement};
+use longshore_core::{Broker as _, ErrorKind, Event, Page, Record, Settlement};
+use tokio::time::timeout;
 
 use crate::hand::{ack, body, failed, many, next, quiet, retry, settle};
 use crate::server::shared;
-use crate::support::{Bench, is};
+use crate::support::{Bench, DEADLINE, is};
 
 const SOON: Duration = Duration::from_millis(500);
 
@@ -276,4 +277,44 @@ async fn letters_that_are_passed_over_stay_and_keep_their_order() {
     let all: Vec<_> = first.iter().chain(&rest).map(body).collect();
     assert_eq!(all, ["0", "1", "2", "4", "5"]);
     assert_eq!(bench.waiting_letters().await, 5);
+}
+
+/// The client library drops what the broker sends while a consumer ends. A run that goes on keeps
+/// the channel open all the while, and nothing may stay between two consumers of it.
+#[tokio::test]
+async fn a_prefetch_that_flaps_strands_nothing() {
+    const MESSAGES: usize = 400;
+    let broker = shared().await;
+    let bench = Bench::new(&broker).await;
+    let bodies: Vec<String> = (0..MESSAGES).map(|n| n.to_string()).collect();
+    bench.publish(bodies.iter().map(String::as_str)).await;
+    let consumer = bench.consumer(bench.source(), 32).await;
+    let runs_on = next(&*consumer).await;
+    let mut seen = std::collections::BTreeSet::from([body(&runs_on).to_owned()]);
+    let begun = Instant::now();
+    let mut round = 0;
+    while seen.len() < MESSAGES {
+        assert!(begun.elapsed() < DEADLINE, "{} of {MESSAGES} came", seen.len());
+        // Acks right before the end: the broker delivers what they made room for.
+        let mut out = Vec::new();
+        let _ = timeout(SOON, consumer.receive(&mut out, 16)).await;
+        let mut acks = Vec::new();
+        for event in out {
+            if let Event::Message(received) = event {
+                seen.insert(body(&received).to_owned());
+                acks.push(Settlement::Ack(received.token));
+            }
+        }
+        let mut results = Vec::new();
+        consumer.settle(&acks, &mut results).await;
+        assert!(results.iter().all(Result::is_ok), "{results:?}");
+        round += 1;
+        if round <= 20 {
+            consumer.set_prefetch(1).await;
+            consumer.set_prefetch(32).await;
+        }
+    }
+    ack(&*consumer, runs_on.token).await.unwrap();
+    consumer.close().await.unwrap();
+    assert_eq!(bench.ready().await, 0);
 }

@@ -77,6 +77,35 @@ async fn confirmations_that_nobody_waits_for_are_stored_all_the_same() {
 }
 
 #[tokio::test]
+async fn what_is_under_way_when_all_is_closed_is_told_so() {
+    let broker = shared().await;
+    let bench = Bench::new(&broker).await;
+    let publisher = bench.publisher().await;
+    let mut underway = Vec::new();
+    for n in 0..200 {
+        underway.push(publisher.publish(&mut vec![Message::new(n.to_string())]).await.unwrap());
+    }
+    bench.rabbit.close().await.unwrap();
+    let mut confirmed = 0;
+    for confirms in underway {
+        match confirms.await.remove(0) {
+            Ok(_) => confirmed += 1,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Closed, "{error:?}");
+                assert_eq!(error.outcome(), Some(Outcome::Unknown));
+            }
+        }
+    }
+    let refused = is(publisher.publish(&mut vec![Message::new("x")]).await, ErrorKind::Closed);
+    assert_eq!(refused.outcome(), Some(Outcome::NotSent));
+    let channel = raw(&broker).await.create_channel().await.unwrap();
+    eventually("what was confirmed", || async {
+        depth(&channel, &bench.queue()).await >= confirmed
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_topic_that_is_missing_or_deleted_is_not_found() {
     let broker = shared().await;
     let bench = Bench::new(&broker).await;
