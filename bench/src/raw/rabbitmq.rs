@@ -8,15 +8,15 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-    QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
+    QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{
@@ -35,10 +35,6 @@ const NOT_FOUND: u16 = 404;
 const PERSISTENT: u8 = 2;
 /// longshore's, which never fires in normal life.
 const DELIVERY_LIMIT: i64 = 1_000_000;
-
-/// Between two looks at what a queue holds, and how often it is looked.
-const POLL: Duration = Duration::from_millis(1);
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The kind of the queues that are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,19 +240,14 @@ impl Outgoing {
     }
 }
 
-/// Holds that nothing is left of a queue: neither ready, nor unsettled by a channel that is closed.
-/// A quorum queue writes an ack to its log first, and counts the message until then.
-async fn ensure_empty(connection: &Connection, topic: &str) -> Result<()> {
+/// Holds that nothing is left of a queue that was not handled. An ack is answered by nobody, and a
+/// quorum queue may still have some to write when their channel closes: such a message is there
+/// again, marked as redelivered.
+async fn ensure_handled(connection: &Connection, topic: &str) -> Result<()> {
     let channel = connection.create_channel().await?;
-    let begun = Instant::now();
     loop {
-        let passive = QueueDeclareOptions { passive: true, ..Default::default() };
-        let seen = channel.queue_declare(queue(topic).into(), passive, FieldTable::default());
-        let left = seen.await?.message_count();
-        if left == 0 {
-            return Ok(());
-        }
-        ensure!(begun.elapsed() < PATIENCE, "{left} messages are left");
-        tokio::time::sleep(POLL).await;
+        let next = channel.basic_get(queue(topic).into(), BasicGetOptions { no_ack: true }).await?;
+        let Some(message) = next else { return Ok(()) };
+        ensure!(message.redelivered, "a message is left that nobody handled");
     }
 }

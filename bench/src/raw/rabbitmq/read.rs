@@ -13,7 +13,7 @@ use lapin::message::Delivery;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 
-use super::{Outgoing, Rabbit, ensure_empty, queue};
+use super::{Outgoing, Rabbit, ensure_handled, queue};
 use crate::case::{CONCURRENCY, LATENCY_PACE, SLOW_SHARE, WINDOW};
 use crate::contender::{Job, Tracker, now, number, paced};
 use crate::meter::Sample;
@@ -120,7 +120,7 @@ impl Rabbit {
         channel.basic_qos(PREFETCH, BasicQosOptions::default()).await?;
         let sample = tracker.stop()?;
         channel.close(200, "done".into()).await?;
-        ensure_empty(&self.consuming, &job.topic).await?;
+        ensure_handled(&self.consuming, &job.topic).await?;
         Ok(sample)
     }
 }
