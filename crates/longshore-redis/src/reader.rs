@@ -128,7 +128,9 @@ async fn serve(inner: &Arc<Inner>, mut connection: Opened, id: i64) -> Error {
         let mut read = redis::cmd("XREADGROUP");
         read.arg("GROUP").arg(inner.group()).arg(&inner.me);
         read.arg("COUNT").arg(credit).arg("BLOCK").arg(BLOCK.as_millis() as u64);
-        read.arg("STREAMS").arg(inner.names.stream(Lane::Main)).arg(">");
+        // For each stream as many: what is too much goes back at once, and redrives are rare.
+        read.arg("STREAMS").arg(inner.names.stream(Lane::Main)).arg(&inner.names.redrive);
+        read.arg(">").arg(">");
         inner.blocked.store(id, Ordering::Release);
         // What changed since the credit was counted ends this read by its number.
         if inner.credit() < credit || inner.check().is_err() {
@@ -143,7 +145,7 @@ async fn serve(inner: &Arc<Inner>, mut connection: Opened, id: i64) -> Error {
             Err(_) => return error::timeout(),
         };
         match answer {
-            Ok(answer) => match entries(answer) {
+            Ok(answer) => match entries(inner, answer) {
                 Ok(entries) => inner.arrived(entries, Instant::now()),
                 Err(why) => return why,
             },
@@ -160,16 +162,21 @@ async fn serve(inner: &Arc<Inner>, mut connection: Opened, id: i64) -> Error {
     }
 }
 
-/// `[[stream, [[id, fields] ..]]]`, or nothing.
-fn entries(answer: Value) -> Result<Vec<Entry>> {
-    let Some(stream) = reply::list(answer)?.into_iter().next() else { return Ok(Vec::new()) };
-    let entries = reply::list(stream)?.into_iter().nth(1).ok_or_else(error::unreadable)?;
-    let entries = reply::list(entries)?.into_iter().map(|entry| {
-        let (id, fields) = reply::ranged(entry)?;
-        let id = id.parse().map_err(|()| error::unreadable())?;
-        Ok(Entry { place: Place { lane: Lane::Main, id }, fields, count: 1, record: None })
-    });
-    entries.collect()
+/// `[[stream, [[id, fields] ..]] ..]`, or nothing.
+fn entries(inner: &Inner, answer: Value) -> Result<Vec<Entry>> {
+    let mut out = Vec::new();
+    for stream in reply::list(answer)? {
+        let mut parts = reply::list(stream)?.into_iter();
+        let name = parts.next().unwrap_or_default();
+        let redriven = reply::text(&name) == Some(&*inner.names.redrive);
+        let lane = if redriven { Lane::Redrive } else { Lane::Main };
+        for entry in reply::list(parts.next().ok_or_else(error::unreadable)?)? {
+            let (id, fields) = reply::ranged(entry)?;
+            let id = id.parse().map_err(|()| error::unreadable())?;
+            out.push(Entry { place: Place { lane, id }, fields, count: 1, record: None });
+        }
+    }
+    Ok(out)
 }
 
 /// Somebody deleted the group, or its topic, or everything: it is made anew and reads from the
