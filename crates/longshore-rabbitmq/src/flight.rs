@@ -42,6 +42,8 @@ pub(crate) struct Flight {
     acks: Option<Acks>,
     /// The highest tag that was read from the channel.
     last: u64,
+    /// When something was last settled: the broker may be filling the room that it made.
+    written: Instant,
     /// Epochs that were lost and of which the runtime has not heard.
     lost: Vec<(u32, Error)>,
     /// Letters that were passed over and are held, by what they are, with the epoch that holds
@@ -57,6 +59,7 @@ impl Flight {
             epoch: 0,
             acks: None,
             last: 0,
+            written: Instant::now(),
             lost: Vec::new(),
             passed: HashMap::new(),
         }
@@ -68,6 +71,14 @@ impl Flight {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.slab.is_empty()
+    }
+
+    pub(crate) fn written(&self) -> Instant {
+        self.written
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
     }
 
     pub(crate) fn prefetch(&self) -> usize {
@@ -186,6 +197,7 @@ impl Flight {
     /// `LeaseLost`: the channel is gone, and with it everything that it held.
     pub(crate) fn write(&mut self) -> Result<Option<Written>> {
         let Some(acks) = &mut self.acks else { return Ok(None) };
+        self.written = Instant::now();
         acks.write().map_err(|native| {
             let why = error::native(native);
             self.detach(&why);

@@ -17,6 +17,9 @@ use crate::release;
 /// When the broker has answered the end of a consumer, or will not.
 const ANSWER: Duration = Duration::from_secs(5);
 
+/// What an acknowledgement made room for comes within this, or the queue is empty.
+const COMES: Duration = Duration::from_millis(50);
+
 impl Intake {
     /// Begins what the prefetch asks for.
     pub(super) async fn steer(&mut self, reading: &Arc<Reading>) {
@@ -88,6 +91,22 @@ impl Intake {
         }
     }
 
+    /// Reads what fills the room that was just made. A broker that has no more credit sends nothing
+    /// while its consumer ends, where the client library would drop it.
+    async fn let_come(&mut self, reading: &Reading) {
+        let by = reading.flight().written() + COMES;
+        while let Stage::Reading { credit, ending: false, .. } = &self.stage {
+            if reading.flight().len() + self.unseen.len() >= *credit {
+                return;
+            }
+            match timeout_at(by, advance(&mut self.stage)).await {
+                Ok(Came::Delivery(next)) => self.take(reading, next),
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Tells the broker to deliver no more on this channel, and reads what it had sent before.
     ///
     /// # Cancel safety
@@ -100,6 +119,7 @@ impl Intake {
                 Err(_) => self.stage = Stage::Idle,
             }
         }
+        self.let_come(reading).await;
         let Some(channel) = reading.flight().channel().cloned() else { return };
         if let Stage::Reading { stream, ending, .. } = &mut self.stage
             && !std::mem::replace(ending, true)
