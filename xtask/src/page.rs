@@ -212,7 +212,11 @@ mod tests {
     #[test]
     fn a_whole_report_becomes_the_results_and_comes_back() {
         let checks = [listed("A1", "core"), listed("K1", "core")];
-        let reports = [report("memory", Status::NotApplicable), report("nats", Status::Passed)];
+        let reports = [
+            report("memory", Status::NotApplicable),
+            report("nats", Status::Passed),
+            report("rabbitmq", Status::Passed),
+        ];
         let results = Results::of(&reports, &checks).unwrap();
         let text = results.text().unwrap();
         let again: Results = serde_json::from_str(&text).unwrap();
@@ -231,10 +235,11 @@ mod tests {
         };
         let memory = || report("memory", Status::NotApplicable);
         assert!(refused(&[memory()], &checks).contains("nothing of nats"));
-        let spared = [memory(), report("nats", Status::NotRun)];
+        let rabbitmq = || report("rabbitmq", Status::Passed);
+        let spared = [memory(), report("nats", Status::NotRun), rabbitmq()];
         assert!(refused(&spared, &checks).contains("area.k1 was not run on nats 1"));
         let newer = [listed("A1", "core"), listed("V1", "certification")];
-        let old = [memory(), report("nats", Status::Passed)];
+        let old = [memory(), report("nats", Status::Passed), rabbitmq()];
         assert!(refused(&old, &newer).contains("area.v1 was not run"));
     }
 }
