@@ -230,6 +230,6 @@ fn a_missing_tool_is_named_with_the_way_to_get_it() {
             .unwrap();
         assert_eq!(output.status.code(), Some(1));
         let said = String::from_utf8(output.stderr).unwrap();
-        assert!(said.contains(&format!("error: fetching {name} needs {tool}: ")), "{said}");
+        assert!(said.contains(&format!(": fetching {name} needs {tool}: ")), "{said}");
     }
 }
