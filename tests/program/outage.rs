@@ -34,8 +34,14 @@ async fn until(what: &str, printed: &Mutex<String>, holds: impl Fn(&str) -> bool
     }
 }
 
-/// `client` is one of the test's own, at `server`.
-pub(crate) async fn a_worker_goes_on(feature: &str, server: &Broker, client: Client) {
+/// `client` is one of the test's own, at `server`. `orderly`: the server is first restarted in
+/// order, because a kill soon after a declaration loses what was declared.
+pub(crate) async fn a_worker_goes_on(
+    feature: &str,
+    server: &Broker,
+    client: Client,
+    orderly: bool,
+) {
     const ORDERS: u64 = 400;
     let mut worker =
         example(feature, "worker", &[server.url()]).env("WORKER_LOG", "error").spawn().unwrap();
@@ -58,6 +64,9 @@ pub(crate) async fn a_worker_goes_on(feature: &str, server: &Broker, client: Cli
     until("not ready", &printed, |text| text.contains("ready;") && count(text).len() == 10).await;
 
     let sender = client.sender("worker").await.unwrap();
+    if orderly {
+        server.restart().await.unwrap();
+    }
     let sends = async {
         for order in 101..=100 + ORDERS {
             let id = MessageId::new(format!("order-{order}")).unwrap();

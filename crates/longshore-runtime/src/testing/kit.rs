@@ -7,6 +7,7 @@ use longshore_core::{
     Broker, Durability, Error, GroupName, Result, Setup, Source, Tenant, TopicName,
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::Instant;
 
 use super::broker::WatchedBroker;
 use super::journal::{Entry, What};
@@ -89,19 +90,20 @@ impl TestKit {
 
     /// Waits until the open workers have nothing left to do, retries that wait included. Exact on
     /// the embedded broker; on a live one it means that nothing is held, no retry is to come, and
-    /// nothing happened for a second.
+    /// nothing happened for a second of this call.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn idle(&self) {
+        let begun = Instant::now();
         let [mut look, longest] = LOOK;
-        while !self.is_idle().await {
+        while !self.is_idle(begun).await {
             tokio::time::sleep(look).await;
             look = (look * 2).min(longest);
         }
     }
 
-    async fn is_idle(&self) -> bool {
+    async fn is_idle(&self, begun: Instant) -> bool {
         let consumers = self.stage.consumers();
         if consumers.is_empty() {
             return true;
@@ -111,7 +113,7 @@ impl TestKit {
         }
         if !self.client.info().capabilities.exact_stats {
             let journal = self.stage.journal();
-            return !journal.waits() && journal.quiet() >= QUIET;
+            return !journal.waits() && journal.quiet().min(begun.elapsed()) >= QUIET;
         }
         for source in self.stage.sources() {
             match self.client.broker().stats(&source).await {

@@ -3,6 +3,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use longshore_core::{Error, ErrorKind, GroupName, Result, Source, TopicName};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::builder::Started;
@@ -85,11 +86,13 @@ impl Running {
 
     /// Waits until there is nothing to do. Exact on the embedded broker: the group has nothing
     /// ready, in flight or waiting for a retry. On a live broker it means nothing in flight here,
-    /// and nothing received for a second.
+    /// and nothing received for a second, of which this call has waited all: what was published or
+    /// redriven just before has that long to come.
     ///
     /// # Cancel safety
     /// May be dropped at any time.
     pub async fn idle(&self) {
+        let begun = Instant::now();
         let [mut ask, longest] = ASK;
         while !self.ended.is_cancelled() {
             for lane in &self.lanes {
@@ -104,7 +107,7 @@ impl Running {
                     }
                 }
             }
-            if self.is_idle().await {
+            if self.is_idle(begun).await {
                 return;
             }
             // Longer each time: what waits in the retry lane may wait for hours.
@@ -113,12 +116,13 @@ impl Running {
         }
     }
 
-    async fn is_idle(&self) -> bool {
+    async fn is_idle(&self, begun: Instant) -> bool {
         if self.lanes.iter().any(|lane| lane.held() > 0) {
             return false;
         }
         if !self.client.info().capabilities.exact_stats {
-            return self.lanes.iter().all(|lane| lane.quiet() >= QUIET);
+            let quiet = self.lanes.iter().map(|lane| lane.quiet());
+            return quiet.chain([begun.elapsed()]).all(|quiet| quiet >= QUIET);
         }
         let (topic, group) = (self.topic.clone(), self.group.clone());
         let sources = [
