@@ -12,27 +12,46 @@ pub(crate) struct Backend {
     /// The rows of the testbed that its server tests (`--test it`) run on, one after another, each
     /// named to them by `LONGSHORE_<NAME>`. None: it has no server.
     pub(crate) rows: &'static [&'static str],
+    /// Rows that the suite runs on, and the server tests only when somebody asks: they take too long
+    /// for every run.
+    pub(crate) by_hand: &'static [&'static str],
+}
+
+impl Backend {
+    /// Whether it is what a row of the testbed is for.
+    pub(crate) fn has(&self, row: &str) -> bool {
+        self.rows.iter().chain(self.by_hand).any(|own| *own == row)
+    }
 }
 
 pub(crate) const ALL: &[Backend] = &[
-    Backend { name: "memory", package: "longshore-memory", schemes: &["memory"], rows: &[] },
+    Backend {
+        name: "memory",
+        package: "longshore-memory",
+        schemes: &["memory"],
+        rows: &[],
+        by_hand: &[],
+    },
     Backend {
         name: "nats",
         package: "longshore-nats",
         schemes: &["nats", "tls"],
         rows: &["nats@2.15", "nats@2.10"],
+        by_hand: &[],
     },
     Backend {
         name: "rabbitmq",
         package: "longshore-rabbitmq",
         schemes: &["amqp", "amqps"],
-        rows: &["rabbitmq@4.0", "rabbitmq@3.10"],
+        rows: &["rabbitmq@4.0"],
+        by_hand: &["rabbitmq@3.10"],
     },
     Backend {
         name: "redis",
         package: "longshore-redis",
         schemes: &["redis", "rediss", "valkey", "valkeys"],
         rows: &["redis@8.0", "redis@7.0", "valkey@8.1"],
+        by_hand: &[],
     },
 ];
 

@@ -121,7 +121,7 @@ fn cost(row: &longshore_testbed::Row) -> String {
 
 /// The command to try a broker with; none where longshore has no backend for it.
 fn try_it(record: &Record) -> Option<String> {
-    let backend = backends::ALL.iter().find(|backend| backend.rows.contains(&&*record.name))?;
+    let backend = backends::ALL.iter().find(|backend| backend.has(&record.name))?;
     let (feature, url) = (backend.name, &record.url);
     Some(format!("  cargo run --example quickstart --features {feature} -- {url}"))
 }

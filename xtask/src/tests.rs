@@ -88,6 +88,11 @@ fn server_tests(summary: &mut Summary, Chosen { backend, url }: &Chosen) -> Resu
         let arguments = ["test", "--locked", "-p", backend.package, "--test", "it"];
         summary.tests(&name, cargo(arguments).env(variable, row))?;
     }
+    for row in backend.by_hand {
+        let variable = format!("LONGSHORE_{}", backend.name.to_uppercase());
+        let command = format!("{variable}={row} cargo test -p {} --test it", backend.package);
+        summary.not_run.push(format!("server tests on {row}: minutes more; `{command}`"));
+    }
     Ok(())
 }
 

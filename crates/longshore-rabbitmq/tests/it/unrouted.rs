@@ -83,7 +83,7 @@ async fn retries_of_a_deleted_group_hold_up_nobody_and_come_back() {
     })
     .await;
     let living = Source::Group { topic: topic.clone(), group: "alive".try_into().unwrap() };
-    assert_eq!(rabbit.stats(&living).await.unwrap().unrouted, MANY.into());
+    assert_eq!(rabbit.stats(&living).await.unwrap().unrouted, u64::from(MANY));
     let begun = Instant::now();
     delayed(&channel, 0b101, &alive, "on time").await;
     assert_eq!(take(&channel, &alive).await.data, b"on time");
