@@ -190,7 +190,7 @@ fn a_missing_tool_is_named_with_the_way_to_get_it() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("error: fetching rabbitmq@4.0 needs apt-get: "), "{said}");
+    assert!(said.contains(": fetching rabbitmq@4.0 needs apt-get: "), "{said}");
 }
 
 /// Whether the working folder of any process is in there.
