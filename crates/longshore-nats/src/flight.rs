@@ -30,6 +30,8 @@ pub(crate) struct Held {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Back {
     No,
+    /// It is settled so, and the order leaves with the next burst: nobody can settle it again.
+    Waits,
     /// The order is on its way, and its answer is not here.
     Ordered,
     /// And it came again before the answer: it is the next delivery's now.
@@ -72,7 +74,22 @@ impl Flight {
         if self.slab.get(token).is_ok_and(|held| held.expires <= now) {
             let _ = self.slab.remove(token);
         }
-        self.slab.get_mut(token).map_err(|_| lease_lost())
+        let held = self.slab.get_mut(token).map_err(|_| lease_lost())?;
+        if held.back == Back::Waits { Err(lease_lost()) } else { Ok(held) }
+    }
+
+    /// It is to be given back by a later order.
+    pub(crate) fn wait(&mut self, token: AckToken) {
+        if let Ok(held) = self.slab.get_mut(token) {
+            held.back = Back::Waits;
+        }
+    }
+
+    /// One that waits for its order to leave; the order is on its way from now on.
+    pub(crate) fn leave(&mut self, token: AckToken, now: Instant) -> Option<Subject> {
+        let held = self.slab.get_mut(token).ok().filter(|held| held.expires > now)?;
+        held.back = Back::Ordered;
+        Some(held.reply.clone())
     }
 
     pub(crate) fn remove(&mut self, token: AckToken) {

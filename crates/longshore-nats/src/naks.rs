@@ -72,10 +72,14 @@ impl Naks {
 /// Leaves them to the next burst.
 pub(crate) fn later(inner: &Arc<Inner>, naks: impl IntoIterator<Item = (AckToken, Duration)>) {
     let now = Instant::now();
+    let naks: Vec<_> =
+        naks.into_iter().map(|(token, after)| Waiting { token, due: now + after }).collect();
+    {
+        let mut flight = inner.flight();
+        naks.iter().for_each(|one| flight.wait(one.token));
+    }
     let mut state = inner.naks.state();
-    state
-        .waiting
-        .extend(naks.into_iter().map(|(token, after)| Waiting { token, due: now + after }));
+    state.waiting.extend(naks);
     if !state.waiting.is_empty() && !std::mem::replace(&mut state.sending, true) {
         tokio::spawn(send_all(inner.clone()));
     }
@@ -110,10 +114,9 @@ async fn send(inner: &Inner, burst: Vec<Waiting>) -> Vec<Waiting> {
         let mut flight = inner.flight();
         for one in burst {
             // Gone with the group's consumer, or its lease is over.
-            let Ok(held) = flight.get(one.token, now) else { continue };
+            let Some(reply) = flight.leave(one.token, now) else { continue };
             let rest = one.due.saturating_duration_since(now).max(SHORTEST);
-            orders.push((held.reply.clone(), Order::Nak(rest)));
-            flight.give_back(one.token);
+            orders.push((reply, Order::Nak(rest)));
             sent.push(one);
         }
     }
@@ -127,6 +130,7 @@ async fn send(inner: &Inner, burst: Vec<Waiting>) -> Vec<Waiting> {
         Err(error) => {
             tracing::debug!(%error, "retries wait for the next burst, or for the end of their lease");
             sent.retain(|one| !flight.came_back(one.token));
+            sent.iter().for_each(|one| flight.wait(one.token));
             inner.suspicion.notify_one();
             sent
         }

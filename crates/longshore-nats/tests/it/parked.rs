@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longshore_core::{Broker as _, Consumer, Event, Message, Received, Settlement};
+use longshore_core::{Broker as _, Consumer, ErrorKind, Event, Message, Received, Settlement};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use crate::server::Server;
-use crate::support::{Bench, ack, failed, next, settle};
+use crate::support::{Bench, ack, failed, is, next, settle};
 
 /// A waiting retry counts as unsettled: with the server's default limit of 1,000 such messages, the
 /// group would stand still.
@@ -178,6 +178,30 @@ fn again(received: &Received, rounds: u32) -> Settlement {
         return Settlement::Ack(token);
     }
     Settlement::Retry { token, after: Duration::ZERO, record: failed(received) }
+}
+
+/// The second waits for its burst, and is settled all the same.
+#[tokio::test]
+async fn a_retry_that_waits_for_its_burst_cannot_be_settled_again() {
+    let server = Server::start().await;
+    let bench = Bench::new(&server.url()).await;
+    let consumer = bench.consumer(bench.source()).await;
+    let after = Duration::from_millis(500);
+    let mut held = Vec::new();
+    for n in 0..2 {
+        bench.publish(&n.to_string()).await.unwrap();
+        held.push(next(&*consumer).await);
+    }
+    for received in &held {
+        let (token, record) = (received.token, failed(received));
+        settle(&*consumer, Settlement::Retry { token, after, record }).await.unwrap();
+    }
+    is(ack(&*consumer, held[1].token).await, ErrorKind::LeaseLost);
+    for _ in 0..2 {
+        let again = next(&*consumer).await;
+        assert_eq!(again.attempt(), 2);
+        ack(&*consumer, again.token).await.unwrap();
+    }
 }
 
 /// The server looks at its delays only ten milliseconds after the last delayed NAK: NAKed more
